@@ -1,0 +1,332 @@
+"""The command line: parse, one call into hpo.service, print a table or JSON. No logic here.
+
+Data goes to stdout, progress to stderr. Exit codes: 0 done, 1 the work failed, 2 the input
+is wrong, 130 interrupted. Nothing heavy is imported before a command needs it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from hpo.interrupt import Interrupt
+
+app = typer.Typer(
+    help="Search hyperparameters of PyTorch models, keep what was learned, ship the best.",
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+Storage = Annotated[
+    str, typer.Option("--storage", envvar="HPO_STORAGE", help="Database URL (HPO_STORAGE).", show_default=True)
+]
+DEFAULT_STORAGE = "sqlite:///hpo.db"
+Runs = Annotated[Path, typer.Option("--runs", envvar="HPO_RUNS", help="Where new studies keep checkpoints (HPO_RUNS).")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+StudyName = Annotated[str, typer.Argument(metavar="STUDY", help="The study's name.")]
+StudyFile = Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="The study file.")]
+Pick = Annotated[
+    str | None, typer.Option("--pick", help="knee, a goal's metric, or weights such as 'val_loss=2,latency_ms=1'.")
+]
+Runner = Annotated[str | None, typer.Option("--runner", help="inline or ray, instead of the study file's.")]
+Workers = Annotated[int | None, typer.Option("--workers", min=1, help="Trials at once, at most the concurrency.")]
+
+
+def main() -> None:
+    """The console script: run a command and turn hpo's errors into a line and an exit code."""
+    from hpo.errors import HpoError, UserError
+
+    try:
+        app(prog_name="hpo")
+    except UserError as error:
+        _fail(str(error), 2)
+    except HpoError as error:
+        _fail(str(error), 1)
+    except BrokenPipeError:
+        # Somebody closed our stdout (| head); that is no failure worth a traceback.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(1) from None
+
+
+@app.command()
+def init(
+    objective: Annotated[str, typer.Argument(help="A built-in objective, or package.module:Class.")],
+    out: Annotated[Path | None, typer.Option("--out", help="The file to write; stdout when left out.")] = None,
+) -> None:
+    """Write a commented study file for an objective."""
+    from hpo.starter import study_file
+
+    text = study_file(objective)
+    if out is None:
+        typer.echo(text, nl=False)
+        return
+    _write_new(out, text)
+    _say(f"Wrote {out}. Next: hpo launch {out}")
+
+
+@app.command()
+def objectives(as_json: AsJson = False) -> None:
+    """List what can be tuned."""
+    from hpo.printing import objective_rows, show
+
+    show(objective_rows(), as_json)
+
+
+@app.command("make-data")
+def make_data(
+    objective: Annotated[str, typer.Argument(help="The objective whose data is made.")],
+    out: Annotated[Path, typer.Option("--out", help="The file to make; an interrupted one is continued.")],
+    records: Annotated[int | None, typer.Option("--records", help="How many records.")] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Same seed, same data.")] = 0,
+) -> None:
+    """Make real records for an objective."""
+    from hpo import service
+
+    options: dict[str, Any] = {"seed": seed}
+    if records is not None:
+        options["records"] = records
+    _say(f"Made {service.make_data(objective, out, options)}.")
+
+
+@app.command()
+def check(path: StudyFile) -> None:
+    """Check a study file without running or writing anything."""
+    from hpo import service
+
+    plan = service.check(path)
+    goals = ", ".join(map(str, plan.goals))
+    typer.echo(f"{path}: study {plan.name!r}, goals {goals}, {len(plan.space)} parameters. Nothing is wrong with it.")
+
+
+@app.command()
+def launch(
+    path: StudyFile,
+    storage: Storage = DEFAULT_STORAGE,
+    runs: Runs = Path("runs"),
+    runner: Runner = None,
+    workers: Workers = None,
+) -> None:
+    """Run a study: create it, resume it, or extend it."""
+    from hpo import service
+    from hpo.printing import launch_summary
+
+    with _stopping_on_signals(f"hpo launch {path}") as interrupt, _live() as live:
+        launched = service.launch(
+            path, storage=storage, runs=runs, runner=runner, workers=workers, interrupt=interrupt, listeners=live
+        )
+    typer.echo(launch_summary(launched, str(path)))
+    if launched.how == "interrupted":
+        raise typer.Exit(130)
+
+
+@app.command("list")
+def list_(storage: Storage = DEFAULT_STORAGE, as_json: AsJson = False) -> None:
+    """List the studies of a database."""
+    from hpo import service
+    from hpo.printing import show, summary_rows
+
+    show(summary_rows(service.summaries(storage)), as_json)
+
+
+@app.command()
+def show(name: StudyName, storage: Storage = DEFAULT_STORAGE, as_json: AsJson = False) -> None:
+    """Show a study's trials, with why each stopped."""
+    from hpo import printing, service
+
+    printing.show_study(service.snapshot(storage, name), as_json)
+
+
+@app.command()
+def front(
+    name: StudyName,
+    storage: Storage = DEFAULT_STORAGE,
+    as_json: AsJson = False,
+    csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+) -> None:
+    """Print the Pareto front (with one goal: the best trial)."""
+    from hpo import printing, service
+
+    printing.show(printing.front_rows(service.snapshot(storage, name)), as_json, csv)
+
+
+@app.command()
+def best(
+    name: StudyName,
+    pick: Pick = None,
+    where: Annotated[list[str] | None, typer.Option("--where", help="Such as 'peak_memory_mb < 500'.")] = None,
+    storage: Storage = DEFAULT_STORAGE,
+    as_json: AsJson = False,
+) -> None:
+    """Name the best trial, and say how much of its value was luck."""
+    from hpo import printing, service
+
+    snapshot, choice = service.choose(storage, name, pick=printing.policy(pick), where=where or [])
+    printing.show_choice(snapshot, choice, as_json)
+
+
+@app.command()
+def report(
+    name: StudyName,
+    out: Annotated[Path | None, typer.Option("--out", help="The folder to write; reports/STUDY by default.")] = None,
+    storage: Storage = DEFAULT_STORAGE,
+) -> None:
+    """Write the report: one page that needs no network, and its plots as PNG."""
+    from hpo import service
+
+    for path in service.report(storage, name, out or Path("reports") / name):
+        typer.echo(path)
+
+
+@app.command()
+def retrain(
+    name: StudyName,
+    trial: Annotated[int | None, typer.Option("--trial", help="This trial instead of the picked one.")] = None,
+    pick: Pick = None,
+    runner: Runner = None,
+    workers: Workers = None,
+    storage: Storage = DEFAULT_STORAGE,
+    as_json: AsJson = False,
+) -> None:
+    """Train the picked trial on the full budget with several seeds, and read the test set."""
+    from hpo import printing, service
+
+    with _stopping_on_signals(f"hpo retrain {name}") as interrupt, _live() as live:
+        retrained = service.retrain(
+            storage, name, trial=trial, pick=printing.policy(pick), runner=runner, workers=workers,
+            interrupt=interrupt, listeners=live,
+        )  # fmt: skip
+    if interrupt.requested:
+        raise typer.Exit(130)
+    printing.show_retrained(retrained, as_json)
+
+
+@app.command()
+def export(
+    name: StudyName,
+    out: Annotated[Path | None, typer.Option("--out", help="The bundle's folder; bundles/STUDY by default.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a bundle that is there.")] = False,
+    storage: Storage = DEFAULT_STORAGE,
+    as_json: AsJson = False,
+) -> None:
+    """Write the retrained model as a bundle, every format loaded back and compared."""
+    from hpo import printing, service
+
+    target = out or Path("bundles") / name
+    printing.show_bundle(service.export(storage, name, target, overwrite=overwrite), as_json)
+
+
+@app.command()
+def verify(bundle: Annotated[Path, typer.Argument(help="A bundle's folder.")], as_json: AsJson = False) -> None:
+    """Check every byte and every format of a bundle again."""
+    from hpo import printing, service
+
+    if not printing.show_verified(service.verify(bundle), as_json):
+        raise typer.Exit(1)
+
+
+@app.command()
+def dashboard(
+    storage: Storage = DEFAULT_STORAGE,
+    port: Annotated[int, typer.Option("--port", min=1, max=65535)] = 8080,
+) -> None:
+    """Open optuna-dashboard on this storage, on loopback only."""
+    from hpo import service
+
+    service.dashboard(storage, port, lambda url: _say(f"optuna-dashboard on {url} (Ctrl-C ends it)"))
+
+
+@app.command()
+def delete(
+    name: StudyName,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    storage: Storage = DEFAULT_STORAGE,
+) -> None:
+    """Delete a study: its rows, its curves and its folder of checkpoints."""
+    from hpo import service
+
+    service.snapshot(storage, name)  # an unknown name is told before anything is asked
+    if not yes and not typer.confirm(f"Delete study {name!r} with all its trials and checkpoints?", err=True):
+        raise typer.Exit(1)
+    _say(f"Deleted study {name!r} and its folder {service.delete(storage, name)}.")
+
+
+@app.callback(invoke_without_command=True)
+def _version(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        from hpo import __version__
+
+        typer.echo(f"hpo {__version__}")
+        raise typer.Exit
+
+
+@contextmanager
+def _stopping_on_signals(command: str) -> Iterator[Interrupt]:
+    """The first Ctrl-C (or SIGTERM) asks everything to stop with a checkpoint; the second leaves."""
+    from hpo.interrupt import Interrupt
+
+    interrupt = Interrupt()
+
+    def on_signal(number: int, frame: object) -> None:
+        if interrupt.requested:
+            # No cleanup: every acknowledged report is committed, and the next launch settles the rest.
+            _say(f"\nLeft at once. Go on with: {command}")
+            os._exit(130)
+        interrupt.request()
+        _say(f"\nStopping at the next step, with a checkpoint (again: leave at once). Go on with: {command}")
+
+    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield interrupt
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _live() -> Iterator[Callable[..., Any]]:
+    """A maker of listeners that shows progress on stderr, closed on leaving."""
+    from contextlib import ExitStack
+
+    with ExitStack() as stack:
+
+        def make(plan: Any, done: int) -> list[Any]:
+            from hpo.reports.live import LiveTable
+
+            return [stack.enter_context(LiveTable(plan.goals, plan.spec.budget.trials, done=done))]
+
+        yield make
+
+
+def _write_new(path: Path, text: str) -> None:
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        _fail(f"{path} exists already; hpo never overwrites a study file.", 2)
+    except OSError as error:
+        _fail(f"Cannot write {path}: {error.strerror}.", 2)
+
+
+def _say(text: str) -> None:
+    typer.echo(text, err=True)
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    _say(f"hpo: {message}")
+    raise SystemExit(code)
+
+
+if __name__ == "__main__":
+    main()

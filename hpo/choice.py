@@ -1,0 +1,72 @@
+"""Naming a winner: the policy over the front, corrected by the runs with fresh seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from hpo.errors import ExportFailed, UserError
+from hpo.export.retrain import Luck, luck
+from hpo.pareto import ParetoFront, signs
+from hpo.trial import Goal, TrialRecord, TrialState
+from hpo.where import filtered
+from storage.records import CONFIRM, Snapshot
+
+Policy = str | Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The winner's number. ``luck`` compares promises with fresh seeds; None if not confirmed."""
+
+    number: int
+    front: ParetoFront
+    luck: Luck | None = None
+
+
+def top(trials: Sequence[TrialRecord], goals: Sequence[Goal], policy: Policy, count: int) -> list[int]:
+    """The ``count`` best trials under a policy: of the front, or of all with a single goal."""
+    if len(goals) > 1:
+        return ParetoFront.of(trials, goals).ranked(policy)[:count]
+    turn = signs(goals)[0]
+    done = [t for t in trials if t.state is TrialState.COMPLETE and t.values is not None]
+    return [t.number for t in sorted(done, key=lambda t: (t.values[0] * turn, t.number))[:count]]  # type: ignore[index]
+
+
+def choose(snapshot: Snapshot, policy: Policy, confirm: int, where: Sequence[str] = ()) -> Choice:
+    """The trial that ``policy`` picks among those for which every comparison holds.
+
+    When all of the policy's top ``confirm`` have been run again with fresh seeds, the
+    policy decides between them by the means of those runs, because the search's own best
+    value is the luckiest of many.
+
+    Raises:
+        UserError: no completed trial is left, or the policy or a comparison is wrong.
+    """
+    goals = snapshot.study.goals
+    trials = filtered(snapshot.trials, where)
+    front = ParetoFront.of(trials, goals)
+    if where and not len(front):
+        raise UserError(f"No completed trial has {' and '.join(where)}.")
+    number = front.pick(policy)
+    first = top(trials, goals, policy, confirm)
+    confirmed = _confirmed(snapshot, first, goals, policy)
+    return Choice(number if confirmed is None else confirmed.winner, front, confirmed)
+
+
+def _confirmed(snapshot: Snapshot, numbers: Sequence[int], goals: Sequence[Goal], policy: Policy) -> Luck | None:
+    runs = [run for run in snapshot.others.get(CONFIRM, ()) if run.subject in numbers]
+    if not numbers or {run.subject for run in runs} != set(numbers):
+        return None
+    by_number = {trial.number: trial for trial in snapshot.trials}
+    picked = {run.number: run.subject for run in runs if run.subject is not None}
+    try:
+        return luck(
+            [by_number[number] for number in numbers],
+            runs,
+            picked,
+            goals,
+            winner=lambda trials: ParetoFront.of(trials, goals).pick(policy),
+        )
+    except ExportFailed:
+        return None  # not one of the fresh runs completed: nothing is confirmed

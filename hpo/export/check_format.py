@@ -1,0 +1,67 @@
+"""``python -m hpo.export.check_format BUNDLE FORMAT``: load one format in this clean process and judge it.
+
+Prints a ``Check`` as JSON to stdout. Run by ``hpo.export.verify``; a person may run it too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from hpo.export import formats
+from hpo.export.compare import compare, measure
+from hpo.export.example import StoredExample
+from hpo.export.formats import Predict
+from hpo.export.manifest import Check
+
+
+def main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m hpo.export.check_format", description=__doc__)
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("format")
+    parser.add_argument("--atol", type=float, required=True)
+    parser.add_argument("--rtol", type=float, required=True)
+    parser.add_argument("--latency", action="store_true", help="also measure the time per call")
+    parser.add_argument("--import-from", help="folder of an objective given as package.module:Class")
+    args = parser.parse_args(argv)
+
+    # Whatever a library or an objective prints must not come between the parent and the JSON.
+    answer = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    if args.import_from and args.import_from not in sys.path:
+        sys.path.append(args.import_from)
+    check = _check(args.bundle, args.format, args.atol, args.rtol, args.latency)
+    answer.write(check.model_dump_json())
+    answer.close()
+    return 0
+
+
+def _check(bundle: Path, name: str, atol: float, rtol: float, latency: bool) -> Check:
+    try:
+        example = StoredExample.load(bundle)
+        predict = formats.find(name).load(bundle / "formats" / name)
+        check = compare(predict, example, atol, rtol)
+        if latency:
+            eager = predict if formats.find(name).is_eager else _eager(bundle)
+            check = check.model_copy(update={"latency": measure(predict, eager, example)})
+        return check
+    except Exception as error:  # the border of the process: everything becomes a reason
+        return Check(reason=f"Could not be loaded and run again: {type(error).__name__}: {error}")
+
+
+def _eager(bundle: Path) -> Predict | None:
+    """The PyTorch model out of the bundle, or None where it cannot be rebuilt from files."""
+    for name in formats.known():
+        folder = bundle / "formats" / name
+        if folder.is_dir() and formats.find(name).is_eager:
+            try:
+                return formats.find(name).load(folder)
+            except Exception:
+                return None  # that format's own check says why
+    return None
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

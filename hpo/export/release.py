@@ -1,0 +1,204 @@
+"""From a task and its weights to a bundle: write every format, prove it, ship what holds."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import hpo
+from hpo.errors import ExportFailed
+from hpo.export import formats as all_formats
+from hpo.export.bundle import CONFIG, MANIFEST, METRICS, README, ModelBundle
+from hpo.export.compare import measure
+from hpo.export.example import BATCH_SIZES, ROWS, StoredExample
+from hpo.export.formats import Subject
+from hpo.export.forward import first_rows, load_weights_strictly, predictor
+from hpo.export.manifest import Check, FormatEntry, Manifest, TensorFacts
+from hpo.export.plain import to_json, to_plain
+from hpo.export.readme import readme
+from hpo.export.verify import TIMEOUT_S, check_apart, check_tolerance
+from hpo.training.task import Task
+
+MB = 2**20
+REASON_CHARACTERS = 1000  # torch.onnx explains a failure over pages
+
+
+def export_model(
+    task: Task,
+    weights: Mapping[str, Tensor],
+    *,
+    objective: str,
+    params: Mapping[str, Any],
+    out: Path,
+    formats: Sequence[str] | None = None,
+    manifest_facts: Mapping[str, Any] | None = None,
+    config_yaml: str = "",
+    metrics: Mapping[str, Any] | None = None,
+    atol: float = 1e-4,
+    rtol: float = 1e-3,
+    overwrite: bool = False,
+    import_from: str | None = None,
+    latency: bool = True,
+    timeout_s: float = TIMEOUT_S,
+) -> ModelBundle:
+    """Write ``weights`` of ``task.model`` as a bundle at ``out``, in all formats unless ``formats`` names some.
+
+    ``task.model`` is changed in place: fp32, in eval mode, on the CPU, with these weights.
+    The stored inputs are the first 64 rows of the validation split. A format that cannot
+    be written, or differs from PyTorch by more than ``atol + rtol * |value|``, does not
+    ship; the manifest keeps the reason, and the others go on. ``manifest_facts`` (study,
+    trial, seed, data fingerprint, ...) become the manifest's ``origin``. ``timeout_s``
+    is the limit of each format's check.
+
+    Raises:
+        BundleError: ``out`` exists and ``overwrite`` is not set, or is not a bundle.
+        UnknownName: nobody knows a format.
+        UserError: a tolerance is negative or not a number.
+        ExportFailed: the weights are another model's, the model and its names do not
+            fit, a fact is no JSON value, or no format at all could be released.
+    """
+    check_tolerance(atol, rtol)
+    names = list(dict.fromkeys(all_formats.known() if formats is None else formats))
+    for name in names:
+        all_formats.find(name)
+    figures = to_plain(metrics or {}, "metrics")
+    origin = to_plain(manifest_facts or {}, "manifest_facts")
+    subject, example = _subject(task, weights, objective, params)
+
+    def fill(folder: Path) -> None:
+        example.save(folder)
+        entries = {name: _write(name, subject, folder) for name in names}
+        for name, entry in entries.items():
+            if entry.released:
+                check = check_apart(
+                    folder, name, atol, rtol, latency=latency, import_from=import_from, timeout_s=timeout_s
+                )
+                entries[name] = _judged(entry, _beside_eager(check, name, subject, example, folder))
+        for name, entry in entries.items():  # afterwards: the others' speed is measured beside the eager one
+            if not entry.released:
+                shutil.rmtree(folder / "formats" / name, ignore_errors=True)
+        if not any(entry.released for entry in entries.values()):
+            reasons = " ".join(f"{name}: {entry.reason}" for name, entry in entries.items())
+            raise ExportFailed(f"A bundle must hold at least one format; none could be released. {reasons}")
+        manifest = Manifest(
+            created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            objective=objective,
+            params=subject.params,
+            facts=subject.facts,
+            inputs=_facts(example.inputs, example.inputs),
+            outputs=_facts(example.outputs[ROWS], example.outputs[BATCH_SIZES[1]]),
+            atol=atol,
+            rtol=rtol,
+            formats=entries,
+            environment=_environment(),
+            origin=origin,
+        )
+        (folder / MANIFEST).write_text(to_json(manifest, "manifest"), "utf-8")
+        (folder / METRICS).write_text(to_json(figures, "metrics"), "utf-8")
+        (folder / CONFIG).write_text(config_yaml, "utf-8")
+        (folder / README).write_text(readme(manifest, figures), "utf-8")
+
+    return ModelBundle.write(out, fill, overwrite=overwrite)
+
+
+def _subject(
+    task: Task, weights: Mapping[str, Tensor], objective: str, params: Mapping[str, Any]
+) -> tuple[Subject, StoredExample]:
+    load_weights_strictly(task.model, weights)
+    rows = first_rows(task.validation, ROWS, task.inputs)
+    predict = predictor(task.model, task.inputs, task.outputs)
+    example = StoredExample.of(predict, {name: row.numpy() for name, row in zip(task.inputs, rows, strict=True)})
+    subject = Subject(
+        model=task.model,
+        objective=objective,
+        params=to_plain(dict(params), "params", finite=True),
+        facts=to_plain(dict(task.facts), "facts", finite=True),
+        inputs=tuple(task.inputs),
+        outputs=tuple(task.outputs),
+        example=tuple(row[:2].clone() for row in rows),
+    )
+    return subject, example
+
+
+def _write(name: str, subject: Subject, folder: Path) -> FormatEntry:
+    """Write one format; whatever it throws is the reason why it does not ship."""
+    own = folder / "formats" / name
+    own.mkdir(parents=True)
+    try:
+        all_formats.find(name).write(subject, own)
+    except Exception as error:
+        text = str(error) if isinstance(error, ExportFailed) else f"{type(error).__name__}: {error}"
+        return FormatEntry(released=False, reason=_short(f"Could not be written: {text}"))
+    files = sorted(file for file in own.rglob("*") if file.is_file())
+    return FormatEntry(
+        released=True,
+        files=tuple(file.relative_to(folder).as_posix() for file in files),
+        size_mb=sum(file.stat().st_size for file in files) / MB,
+        packages={package: _version(package) for package in all_formats.find(name).packages},
+    )
+
+
+def _judged(entry: FormatEntry, check: Check) -> FormatEntry:
+    found: dict[str, Any] = {"comparison": check.comparison, "latency": check.latency}
+    if check.reason is not None:
+        found |= {"released": False, "reason": _short(check.reason), "files": ()}
+    return entry.model_copy(update=found)
+
+
+def _beside_eager(check: Check, name: str, subject: Subject, example: StoredExample, folder: Path) -> Check:
+    """Where the files alone cannot rebuild the PyTorch model, measure beside the one in this process."""
+    if check.reason is not None or not check.latency or check.latency[0].eager_p50_ms is not None:
+        return check
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        predict = all_formats.find(name).load(folder / "formats" / name)
+        eager = predictor(subject.model, subject.inputs, subject.outputs)
+        return check.model_copy(update={"latency": measure(predict, eager, example, "the exporting process")})
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _facts(
+    arrays: Mapping[str, np.ndarray[Any, Any]], fewer: Mapping[str, np.ndarray[Any, Any]]
+) -> tuple[TensorFacts, ...]:
+    """Shapes with "batch" in the first place, unless an output is as long for fewer rows."""
+    found = []
+    for name, value in arrays.items():
+        shape: tuple[int | str, ...] = tuple(value.shape)
+        is_batched = value.ndim > 0 and value.shape[0] == ROWS and (fewer is arrays or fewer[name].shape[0] != ROWS)
+        found.append(
+            TensorFacts(name=name, dtype=str(value.dtype), shape=("batch", *shape[1:]) if is_batched else shape)
+        )
+    return tuple(found)
+
+
+def _environment() -> dict[str, str]:
+    packages = ("torch", "onnx", "onnxscript", "onnxruntime", "safetensors", "numpy")
+    return {
+        "hpo": hpo.__version__,
+        "python": platform.python_version(),
+        **{name: _version(name) for name in packages},
+        "system": f"{platform.system()} {platform.machine()}",
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _short(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= REASON_CHARACTERS else text[: REASON_CHARACTERS - 3] + "..."

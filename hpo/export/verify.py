@@ -1,0 +1,139 @@
+"""Is a bundle still what it was, and is every format in it still the model?
+
+Each format is loaded in a process of its own: what the exporting process has imported,
+registered or cached cannot help it.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+import hpo
+from hpo.errors import UserError
+from hpo.export.bundle import ModelBundle
+from hpo.export.manifest import Check
+
+TIMEOUT_S = 600.0
+
+
+@dataclass(frozen=True)
+class VerifyReport:
+    """``checks``: released format -> what loading it back showed. ``withheld``: format -> why it never shipped."""
+
+    bundle: ModelBundle
+    checks: dict[str, Check]
+    withheld: dict[str, str]
+
+    @property
+    def is_good(self) -> bool:
+        """Every released format could be loaded and is within its bound."""
+        return all(check.reason is None for check in self.checks.values())
+
+    @property
+    def lines(self) -> list[str]:
+        """One sentence a format, for people."""
+        found = []
+        for name, check in self.checks.items():
+            worst = check.comparison
+            if check.reason is not None:
+                found.append(f"{name}: {check.reason}")
+            elif worst is not None and worst.bound_share is not None:
+                found.append(f"{name}: equals PyTorch; its worst difference is {worst.bound_share:.2g} of the allowed.")
+            else:
+                found.append(f"{name}: equals PyTorch.")
+        return found + [f"{name}: not released. {reason}" for name, reason in self.withheld.items()]
+
+
+def verify_bundle(
+    path: Path,
+    *,
+    atol: float | None = None,
+    rtol: float | None = None,
+    latency: bool = False,
+    import_from: str | None = None,
+    timeout_s: float = TIMEOUT_S,
+) -> VerifyReport:
+    """Hold every file against its checksum, then every released format against PyTorch's stored outputs.
+
+    Works from the files alone. ``atol`` and ``rtol`` are the bundle's own unless given.
+    ``import_from`` is a folder to look in for an objective named ``package.module:Class``;
+    it is never taken from the bundle, which would let a bundle choose what code runs.
+
+    Raises:
+        BundleError: a file is missing, changed, not listed or outside the folder.
+        UserError: a tolerance is negative or not a number.
+    """
+    bundle = ModelBundle.open(path)
+    atol = bundle.manifest.atol if atol is None else atol
+    rtol = bundle.manifest.rtol if rtol is None else rtol
+    check_tolerance(atol, rtol)
+    checks = {}
+    withheld = {}
+    for name, entry in bundle.manifest.formats.items():
+        if entry.released:
+            checks[name] = check_apart(
+                bundle.folder, name, atol, rtol, latency=latency, import_from=import_from, timeout_s=timeout_s
+            )
+        else:
+            withheld[name] = entry.reason or "no reason was kept"
+    return VerifyReport(bundle, checks, withheld)
+
+
+def check_tolerance(atol: float, rtol: float) -> None:
+    """Raises UserError unless both are finite and at least 0."""
+    for name, value in (("atol", atol), ("rtol", rtol)):
+        if not 0.0 <= value < float("inf"):
+            raise UserError(f"A tolerance must be a finite number of at least 0; {name} is {value}.")
+
+
+def check_apart(
+    folder: Path,
+    name: str,
+    atol: float,
+    rtol: float,
+    *,
+    latency: bool,
+    import_from: str | None = None,
+    timeout_s: float = TIMEOUT_S,
+) -> Check:
+    """Load ``folder/formats/<name>`` in a new process, compare, and measure if asked.
+
+    Never raises for what the format does: crashing, hanging and nonsense are reasons.
+    """
+    # -P keeps the current folder off sys.path, where a user's storage.py would shadow ours.
+    command = [sys.executable, "-P", "-m", "hpo.export.check_format", str(folder), name]
+    command += [f"--atol={atol!r}", f"--rtol={rtol!r}"]
+    command += ["--latency"] if latency else []
+    command += [f"--import-from={import_from}"] if import_from else []
+    try:
+        done = subprocess.run(
+            command, capture_output=True, timeout=timeout_s, env=_environment(), stdin=subprocess.DEVNULL, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return Check(reason=f"Loading and comparing it must end within {timeout_s:g} s; it did not.")
+    if done.returncode == 0:
+        try:
+            return Check.model_validate_json(done.stdout)
+        except ValidationError:
+            pass
+    tail = done.stderr.decode("utf-8", "replace").strip().splitlines()[-1:]
+    return Check(reason=f"Its process ended with {done.returncode} and no result. {' '.join(tail)}".strip())
+
+
+def _environment() -> dict[str, str]:
+    """Ours, with this very hpo on the path, one thread, and no library calling home."""
+    here = str(Path(hpo.__file__).resolve().parents[1])
+    paths = [here, *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(paths),
+        "OMP_NUM_THREADS": "1",
+        "MKL_NUM_THREADS": "1",
+        "ORT_DISABLE_TELEMETRY": "1",
+    }

@@ -1,0 +1,134 @@
+"""The Pareto front of a study: who dominates whom, how much is covered, which to pick.
+
+Goals may point either way; inside, every value is turned so that lower is better.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import moocore
+import numpy as np
+
+from hpo.errors import UnknownName, UserError
+from hpo.trial import Direction, Goal, TrialRecord, TrialState
+
+
+@dataclass(frozen=True)
+class ParetoFront:
+    """The non-dominated finished trials of a study.
+
+    ``numbers`` are trial numbers, ascending; ``values`` is (n_trials, n_goals) in the
+    goals' own units and order.
+    """
+
+    goals: tuple[Goal, ...]
+    numbers: tuple[int, ...]
+    values: np.ndarray
+
+    @classmethod
+    def of(cls, trials: Sequence[TrialRecord], goals: Sequence[Goal]) -> ParetoFront:
+        """The front of the COMPLETE trials among ``trials``; trials of equal value all stay."""
+        done = sorted(
+            (t for t in trials if t.state is TrialState.COMPLETE and t.values is not None), key=lambda t: t.number
+        )
+        goals = tuple(goals)
+        if not done:
+            return cls(goals, (), np.empty((0, len(goals))))
+        values = np.array([t.values for t in done], dtype=float)
+        keep = moocore.is_nondominated(values * signs(goals), keep_weakly=True)
+        return cls(goals, tuple(t.number for t, kept in zip(done, keep, strict=True) if kept), values[keep])
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def hypervolume(self, reference: Sequence[float]) -> float:
+        """The volume between the front and ``reference`` (goal units); 0 where it is worse.
+
+        Computed by moocore (Fonseca, Paquete & López-Ibáñez 2006, doi:10.1109/CEC.2006.1688440).
+        """
+        if not self.numbers:
+            return 0.0
+        turn = signs(self.goals)
+        return float(moocore.hypervolume(self.values * turn, ref=np.asarray(reference, dtype=float) * turn))
+
+    def knee(self) -> int:
+        """The trial nearest to the ideal point after min-max scaling over the front.
+
+        Ties go to the lowest number. A goal on which all agree does not count.
+        """
+        return self._nearest(np.ones(len(self.goals)))
+
+    def best(self, metric: str) -> int:
+        """The trial that is best at one goal; ties go to the one nearest the ideal point."""
+        column = [goal.metric for goal in self.goals].index(metric)
+        turned = self.values[:, column] * signs(self.goals)[column]
+        distance = self._distances(np.ones(len(self.goals)))
+        order = sorted(range(len(self)), key=lambda i: (turned[i], distance[i], self.numbers[i]))
+        return self.numbers[order[0]]
+
+    def pick(self, policy: str | Mapping[str, float]) -> int:
+        """The trial that ``policy`` chooses: ``knee``, a goal's metric, or weights per goal.
+
+        Weights scale the distance to the ideal point, goal by goal; a goal left out counts 0.
+
+        Raises:
+            UserError: the front is empty, or no weight is above 0.
+            UnknownName: the policy, or a weighted metric, is no goal of this study.
+        """
+        metrics = [goal.metric for goal in self.goals]
+        if not self.numbers:
+            raise UserError("There is no completed trial to pick from yet.")
+        if isinstance(policy, Mapping):
+            for name, weight in policy.items():
+                if name not in metrics:
+                    raise UnknownName("goal", name, metrics)
+                if not weight >= 0:
+                    raise UserError(f"A weight must be 0 or more; got {name}={weight}.")
+            weights = np.array([float(policy.get(metric, 0.0)) for metric in metrics])
+            if not weights.any():
+                raise UserError("At least one weight must be above 0.")
+            return self._nearest(weights)
+        if policy == "knee":
+            return self.knee()
+        if policy not in metrics:
+            raise UnknownName("pick policy", policy, ["knee", *metrics])
+        return self.best(policy)
+
+    def ranked(self, policy: str | Mapping[str, float]) -> list[int]:
+        """The front's trials from the one ``pick`` would choose downwards."""
+        left, order = self, []
+        while len(left):
+            order.append(left.pick(policy))
+            keep = [i for i, number in enumerate(left.numbers) if number != order[-1]]
+            left = ParetoFront(self.goals, tuple(left.numbers[i] for i in keep), left.values[keep])
+        return order
+
+    def _distances(self, weights: np.ndarray) -> np.ndarray:
+        turned = self.values * signs(self.goals)
+        low, span = turned.min(axis=0), np.ptp(turned, axis=0)
+        scaled = np.divide(turned - low, span, out=np.zeros_like(turned), where=span > 0)
+        return np.linalg.norm(scaled * weights, axis=1)
+
+    def _nearest(self, weights: np.ndarray) -> int:
+        distances = self._distances(weights)
+        best = distances.min()
+        # Rounding must not decide a tie: within one part in 10^12 the lowest number wins.
+        return min(n for n, d in zip(self.numbers, distances, strict=True) if d <= best + 1e-12)
+
+
+def signs(goals: Sequence[Goal]) -> np.ndarray:
+    """(n_goals,): 1 where lower is better, -1 where higher is."""
+    return np.array([1.0 if goal.direction is Direction.MINIMIZE else -1.0 for goal in goals])
+
+
+def reference_point(values: np.ndarray, goals: Sequence[Goal]) -> tuple[float, ...]:
+    """A reference a tenth of the range worse than the worst of ``values`` (n, n_goals).
+
+    Where all values of a goal agree, a tenth of their size (or 1) is used instead.
+    """
+    turned = np.asarray(values, dtype=float) * signs(goals)
+    worst, span = turned.max(axis=0), np.ptp(turned, axis=0)
+    margin = np.where(span > 0, span, np.where(worst != 0, np.abs(worst), 1.0)) * 0.1
+    return tuple(float(v) for v in (worst + margin) * signs(goals))

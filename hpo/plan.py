@@ -1,0 +1,80 @@
+"""A study with every name resolved: the frozen description that runs, and its digest."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from hpo.spec import StudySpec
+from hpo.training.settings import TrainerSettings
+from hpo.trial import Goal
+from search_spaces import SearchSpace
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What ``hpo.service`` makes of a study file: nothing is left to be looked up.
+
+    ``spec`` keeps what may change between launches (budget, runner, retrain, export).
+    """
+
+    spec: StudySpec
+    goals: tuple[Goal, ...]
+    monitor: Goal
+    space: SearchSpace
+    trainer: TrainerSettings
+    data: dict[str, Any]
+    data_fingerprint: str
+    import_from: str | None = None
+
+    @property
+    def name(self) -> str:
+        return self.spec.name
+
+    @property
+    def job_trainer(self) -> TrainerSettings:
+        """The trainer's settings with the threads that a trial's share of the machine allows."""
+        if self.trainer.threads is not None:
+            return self.trainer
+        return self.trainer.with_params({"threads": max(1, int(self.spec.resources.cpus))})
+
+    def identity(self) -> dict[str, Any]:
+        """The facts that make a study *the same*; everything else may change between launches."""
+        spec = self.spec
+        return {
+            "objective": spec.objective,
+            "data": self.data_fingerprint,
+            "goals": [[goal.metric, str(goal.direction)] for goal in self.goals],
+            "search_space": self.space.to_dict(),
+            "sampler": spec.sampler.model_dump(),
+            "pruner": spec.pruner.model_dump(),
+            "epochs": spec.budget.epochs,
+            "seed": spec.seed,
+            "concurrency": spec.concurrency,
+            "deterministic": spec.deterministic,
+            "report": spec.report,
+            "trainer": self.trainer.model_dump(),
+        }
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over ``identity()``."""
+        text = json.dumps(self.identity(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def differences(self, stored: Mapping[str, Any]) -> list[str]:
+        """What in ``stored`` (an earlier ``identity()``) is no longer so, one line each."""
+        now = json.loads(json.dumps(self.identity()))
+        return [
+            f"{field}: was {_short(stored.get(field))}, is {_short(now[field])}"
+            for field in now
+            if stored.get(field) != now[field]
+        ]
+
+
+def _short(value: object) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 100 else text[:97] + "..."

@@ -1,0 +1,216 @@
+"""What commands print: tables for people, JSON and CSV for programs."""
+
+from __future__ import annotations
+
+import csv as csv_module
+import json
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from hpo.errors import UserError
+from hpo.trial import TrialRecord, TrialState
+from storage.records import Snapshot
+
+if TYPE_CHECKING:
+    from hpo.choice import Choice
+    from hpo.service import Launched
+    from storage.studies import StudySummary
+
+Row = dict[str, Any]
+
+
+def show(rows: Sequence[Row], as_json: bool = False, as_csv: bool = False) -> None:
+    """Print rows of equal keys: as a table, or as JSON or CSV on request."""
+    if as_json:
+        print_json(list(rows))
+    elif as_csv:
+        writer = csv_module.DictWriter(sys.stdout, list(rows[0]) if rows else [], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    elif not rows:
+        print("Nothing there yet.")
+    else:
+        _table(rows)
+
+
+def print_json(data: Any) -> None:
+    """Strict JSON on stdout; NaN and infinities become null."""
+    print(json.dumps(_plain(data), indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def policy(text: str | None) -> str | Mapping[str, float] | None:
+    """What ``--pick`` means: a name, or weights written ``a=1,b=2``.
+
+    Raises:
+        UserError: a weight is no number of 0 or more.
+    """
+    if text is None or "=" not in text:
+        return text
+    weights = {}
+    for part in text.split(","):
+        name, _, value = part.partition("=")
+        try:
+            weights[name.strip()] = float(value)
+        except ValueError:
+            raise UserError(f"--pick: write weights as METRIC=NUMBER,...; got {part!r}.") from None
+        if not 0 <= weights[name.strip()] < math.inf:
+            raise UserError(f"--pick: a weight is a number of 0 or more; got {part!r}.")
+    return weights
+
+
+def objective_rows() -> list[Row]:
+    from objectives import registry
+
+    rows = []
+    for name in registry.names():
+        objective = registry.find(name)
+        rows.append({"objective": name, "goals": ", ".join(objective.default_goals), "summary": objective.summary})
+    return rows
+
+
+def summary_rows(summaries: Sequence[StudySummary]) -> list[Row]:
+    return [
+        {
+            "study": s.name,
+            "objective": s.objective,
+            "goals": ", ".join(map(str, s.goals)),
+            **{str(state): s.counts.get(state, 0) for state in TrialState},
+            "created": s.created_at[:16].replace("T", " "),
+        }
+        for s in summaries
+    ]
+
+
+def show_study(snapshot: Snapshot, as_json: bool) -> None:
+    """Every trial of a study: state, values, epochs, and why it stopped."""
+    names = [goal.metric for goal in snapshot.study.goals]
+    rows = [
+        {
+            "trial": t.number,
+            "state": str(t.state),
+            **dict(zip(names, t.values or [t.metrics.get(n) for n in names], strict=True)),
+            "best epoch": t.best_step,
+            "epochs": t.last_step,
+            "attempts": t.attempts,
+            **({"params": t.params} if as_json else {"params": _params(t.params)}),
+            "why it stopped": t.reason.message if t.reason else None,
+        }
+        for t in snapshot.trials
+    ]
+    if as_json:
+        print_json({"study": snapshot.study.name, "goals": snapshot.study.goals, "trials": rows})
+        return
+    print(f"{snapshot.study.name}: {snapshot.study.objective}, {_counted(snapshot.trials)}")
+    show(rows)
+
+
+def front_rows(snapshot: Snapshot) -> list[Row]:
+    """One row per trial of the front: number, goals, best epoch, parameters."""
+    from hpo.pareto import ParetoFront
+
+    goals = snapshot.study.goals
+    front = ParetoFront.of(snapshot.trials, goals)
+    by_number = {t.number: t for t in snapshot.trials}
+    names = list(dict.fromkeys(name for n in front.numbers for name in by_number[n].params))
+    return [
+        {
+            "trial": number,
+            **{goal.metric: float(value) for goal, value in zip(goals, values, strict=True)},
+            "best epoch": by_number[number].best_step,
+            **{name: by_number[number].params.get(name) for name in names},
+        }
+        for number, values in zip(front.numbers, front.values, strict=True)
+    ]
+
+
+def show_choice(snapshot: Snapshot, choice: Choice, as_json: bool) -> None:
+    """The winner, its values, and how much of the promise the fresh seeds kept."""
+    trial = next(t for t in snapshot.trials if t.number == choice.number)
+    goals = {goal.metric: trial.metrics.get(goal.metric) for goal in snapshot.study.goals}
+    confirmed = choice.luck.spreads[choice.number] if choice.luck else {}
+    if as_json:
+        print_json(
+            {
+                "trial": choice.number,
+                "values": goals,
+                "confirmed": {
+                    name: {"mean": s.mean, "std": s.std, "runs": s.n} for name, s in confirmed.items() if name in goals
+                },
+                "params": trial.params,
+                "best_epoch": trial.best_step,
+            }
+        )
+        return
+    print(f"Trial {choice.number} of {snapshot.study.name}, best at epoch {trial.best_step}")
+    for name, value in goals.items():
+        print(f"  {name} = {_cell(value)}")
+    print(f"  with {_params(trial.params)}")
+    if choice.luck is None:
+        print("Not confirmed with fresh seeds: some of its value may be luck.")
+        return
+    print("With fresh seeds:")
+    for line in choice.luck.lines:
+        print(f"  {line}")
+
+
+def launch_summary(launched: Launched, path: str) -> str:
+    """The last words of a launch."""
+    from hpo.choice import choose
+    from hpo.spec import StudySpec
+
+    snapshot, name = launched.snapshot, launched.name
+    lines = [f"Study {name}: {_counted(snapshot.trials)}."]
+    if launched.how == "interrupted":
+        return "\n".join([*lines, f"Interrupted; nothing is lost. Go on with: hpo launch {path}"])
+    if any(t.state is TrialState.COMPLETE for t in snapshot.trials):
+        spec = StudySpec.parse(snapshot.study.spec_yaml).retrain
+        choice = choose(snapshot, spec.pick, spec.confirm)
+        trial = next(t for t in snapshot.trials if t.number == choice.number)
+        values = ", ".join(f"{g.metric} {_cell(trial.metrics.get(g.metric))}" for g in snapshot.study.goals)
+        lines.append(f"Front: {len(choice.front)} trials. Picked: trial {choice.number} ({values}).")
+    lines.append(f"Next: hpo front {name} · hpo best {name} · hpo report {name} · hpo retrain {name}")
+    return "\n".join(lines)
+
+
+def _counted(trials: Sequence[TrialRecord]) -> str:
+    counts = {state: sum(t.state is state for t in trials) for state in TrialState}
+    return f"{len(trials)} trials: " + ", ".join(f"{count} {state}" for state, count in counts.items() if count)
+
+
+def _params(params: Mapping[str, Any]) -> str:
+    return " ".join(f"{name}={_cell(value)}" for name, value in params.items())
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return str(value)
+
+
+def _table(rows: Sequence[Row]) -> None:
+    """A plain table as wide as it needs to be; the terminal may wrap, a pipe gets whole lines."""
+    names = list(rows[0])
+    cells = [[_cell(row[name]) for name in names] for row in rows]
+    numeric = [all(isinstance(row[name], (int, float, type(None))) for row in rows) for name in names]
+    widths = [max(len(name), *(len(line[i]) for line in cells)) for i, name in enumerate(names)]
+    for line in [names, ["-" * width for width in widths], *cells]:
+        parts = [c.rjust(w) if right else c.ljust(w) for c, w, right in zip(line, widths, numeric, strict=True)]
+        print("  ".join(parts).rstrip())
+
+
+def _plain(data: Any) -> Any:
+    if isinstance(data, float):
+        return data if math.isfinite(data) else None
+    if isinstance(data, Mapping):
+        return {str(key): _plain(value) for key, value in data.items()}
+    if isinstance(data, (list, tuple)):
+        return [_plain(value) for value in data]
+    if hasattr(data, "__dataclass_fields__"):
+        return {name: _plain(getattr(data, name)) for name in data.__dataclass_fields__}
+    if data is None or isinstance(data, (str, int, bool)):
+        return data
+    return str(data)

@@ -1,0 +1,208 @@
+"""From a study file to a plan: every name is looked up and every rule between fields is held.
+
+Whatever is wrong is found here, before anything has been written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from hpo import runners
+from hpo.errors import StudyFileError, UnknownName, UserError
+from hpo.plan import Plan
+from hpo.search.view import Search, SearchSettings
+from hpo.spec import StudySpec
+from hpo.training.settings import TrainerSettings
+from hpo.trial import Goal, Metric
+from objectives import registry
+from objectives.base import Objective, TrainingObjective
+from search_spaces import Choice, SearchSpace, presets
+
+
+def resolve(spec: StudySpec, source: str = "study file", import_from: str | None = None) -> Plan:
+    """The plan of a study file. ``import_from`` is the file's folder, for the user's own modules.
+
+    Raises:
+        StudyFileError: something in the file does not fit; the message begins with ``source``.
+    """
+    try:
+        plan = _plan(spec, import_from)
+        Search(search_settings(plan))  # refuses what the sampler or the pruner cannot take
+    except UserError as error:
+        raise StudyFileError(f"{source}: {error}") from error
+    return plan
+
+
+def search_settings(plan: Plan) -> SearchSettings:
+    """What the search room needs to know of a plan."""
+    spec = plan.spec
+    options = dict(spec.pruner.options)
+    metrics = registry.find(spec.objective, plan.import_from).metrics_for(plan.data)
+    watch = options.pop("watch", None)
+    watched = _watched(watch, plan, metrics)
+    return SearchSettings(
+        space=plan.space,
+        goals=plan.goals,
+        seed=spec.seed,
+        sampler=spec.sampler.name,
+        sampler_options=spec.sampler.options,
+        pruner=spec.pruner.name,
+        pruner_options=options,
+        watched=watched,
+        concurrency=spec.concurrency,
+        deterministic=spec.deterministic,
+    )
+
+
+def _plan(spec: StudySpec, import_from: str | None) -> Plan:
+    runners.find_name(spec.runner)
+    objective = registry.find(spec.objective, import_from)
+    data = {**objective.default_data, **(spec.data or {})}
+    facts = objective.check_data(data)
+    metrics = objective.metrics_for(data)
+    goals = _goals(spec, objective, metrics)
+    space = _space(spec, objective, data)
+    trainer = _trainer(spec, objective, space)
+    plan = Plan(
+        spec=spec,
+        goals=goals,
+        monitor=_monitor(goals, trainer, metrics),
+        space=space,
+        trainer=trainer,
+        data=data,
+        data_fingerprint=facts.fingerprint,
+        import_from=import_from,
+    )
+    _check_enqueued(plan)
+    _check_pick(plan)
+    _check_determinism(plan, metrics)
+    _check_formats(spec)
+    return plan
+
+
+def _goals(spec: StudySpec, objective: Objective, metrics: Mapping[str, Metric]) -> tuple[Goal, ...]:
+    if spec.goals is None:
+        return tuple(Goal(name, metrics[name].direction) for name in objective.default_goals)
+    goals = []
+    for goal in spec.goals:
+        if goal.metric not in metrics:
+            raise StudyFileError(
+                f"goals: {spec.objective} does not report it. {UnknownName('metric', goal.metric, metrics)}"
+            )
+        goals.append(Goal(goal.metric, goal.direction or metrics[goal.metric].direction))
+    return tuple(goals)
+
+
+def _space(spec: StudySpec, objective: Objective, data: Mapping[str, Any]) -> SearchSpace:
+    if spec.search_space is None:
+        return objective.space_for(data)
+    if isinstance(spec.search_space, str):
+        if spec.search_space == spec.objective and spec.search_space not in presets.names():
+            return objective.space_for(data)
+        return presets.named(spec.search_space)
+    return SearchSpace.from_dict(spec.search_space)
+
+
+def _trainer(spec: StudySpec, objective: Objective, space: SearchSpace) -> TrainerSettings:
+    given = spec.trainer.model_dump(include=spec.trainer.model_fields_set)
+    if given and not isinstance(objective, TrainingObjective):
+        raise StudyFileError(f"trainer: {spec.objective} does not train with the shared trainer; leave it out.")
+    for name in given:
+        if name in space:
+            raise StudyFileError(f"trainer: {name} is fixed here and searched in the search space; keep one of them.")
+    settings = TrainerSettings.model_validate({**objective.default_trainer, **given})
+    if isinstance(objective, TrainingObjective):
+        _check_trainer_params(settings, space)
+    return settings
+
+
+def _check_trainer_params(settings: TrainerSettings, space: SearchSpace) -> None:
+    """A parameter named like a trainer setting is that setting, so its whole range must be legal."""
+    for name, parameter in space.items():
+        extremes = parameter.choices if isinstance(parameter, Choice) else (parameter.low, parameter.high)
+        for value in extremes:
+            try:
+                settings.with_params({name: value})
+            except ValidationError as error:
+                rule = error.errors()[0]["msg"].removeprefix("Input ")
+                raise StudyFileError(
+                    f"search_space: {name} is a setting of the trainer, which {rule}; the space allows {value!r}."
+                ) from None
+
+
+def _monitor(goals: tuple[Goal, ...], trainer: TrainerSettings, metrics: Mapping[str, Metric]) -> Goal:
+    """The metric that decides the best epoch: early stopping's, else the first goal reported per epoch."""
+    stopping = trainer.early_stopping
+    if stopping is not None:
+        _check_epoch_metric("trainer.early_stopping", stopping.metric, metrics)
+        return Goal(stopping.metric, type(goals[0].direction)(stopping.direction))
+    for goal in goals:
+        if not metrics[goal.metric].once:
+            return goal
+    name = "val_loss" if "val_loss" in metrics else next((n for n, m in metrics.items() if not m.once), goals[0].metric)
+    return Goal(name, metrics[name].direction)
+
+
+def _watched(watch: object, plan: Plan, metrics: Mapping[str, Metric]) -> Goal:
+    if watch is None:
+        return next((goal for goal in plan.goals if not metrics[goal.metric].once), plan.monitor)
+    _check_epoch_metric("pruner.watch", watch, metrics)
+    for goal in plan.goals:
+        if goal.metric == watch:
+            return goal
+    return Goal(str(watch), metrics[str(watch)].direction)
+
+
+def _check_epoch_metric(field: str, name: object, metrics: Mapping[str, Metric]) -> None:
+    per_epoch = [metric for metric, facts in metrics.items() if not facts.once]
+    if name not in metrics:
+        raise StudyFileError(f"{field}: {UnknownName('metric', name, per_epoch)}")
+    if name not in per_epoch:
+        raise StudyFileError(f"{field}: {name} is measured once per trial, not every epoch; choose one that is.")
+
+
+def _check_enqueued(plan: Plan) -> None:
+    for i, point in enumerate(plan.spec.enqueue):
+        try:
+            # A grid cannot fill in what a point leaves open.
+            plan.space.check(point, partial=plan.spec.sampler.name != "grid")
+        except UserError as error:
+            raise StudyFileError(f"enqueue[{i}]: {error}") from None
+
+
+def _check_pick(plan: Plan) -> None:
+    metrics = [goal.metric for goal in plan.goals]
+    pick = plan.spec.retrain.pick
+    if isinstance(pick, str):
+        if pick not in ("knee", *metrics):
+            raise StudyFileError(f"retrain.pick: {UnknownName('pick policy', pick, ['knee', *metrics])}")
+        return
+    for name in pick:
+        if name not in metrics:
+            raise StudyFileError(f"retrain.pick: {UnknownName('goal', name, metrics)}")
+    if not any(pick.values()):
+        raise StudyFileError("retrain.pick: at least one weight must be above 0.")
+
+
+def _check_determinism(plan: Plan, metrics: Mapping[str, Metric]) -> None:
+    if not plan.spec.deterministic:
+        return
+    for goal in plan.goals:
+        if metrics[goal.metric].timing:
+            raise StudyFileError(
+                f"deterministic: {goal.metric} depends on the clock and differs from run to run; "
+                "choose a goal that does not (forward_gflops, parameter_mb, peak_memory_mb), or leave deterministic out."
+            )
+    if plan.spec.budget.timeout is not None:
+        raise StudyFileError("deterministic: a timeout ends the study at another trial each time; use budget.trials.")
+
+
+def _check_formats(spec: StudySpec) -> None:
+    from hpo.export import formats
+
+    for name in spec.export.formats:
+        if name not in formats.known():
+            raise StudyFileError(f"export.formats: {UnknownName('format', name, formats.known())}")

@@ -1,0 +1,50 @@
+"""Running one job, whatever the runner: exceptions become outcomes, nothing is swallowed."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+from hpo.trial import Decision, Job, Outcome, Point, StopKind, StopReason, TrialContext, TrialStopped
+from objectives.registry import find
+
+
+def run_job(
+    job: Job,
+    send: Callable[[Point], Decision],
+    *,
+    device: str = "cpu",
+    stop_requested: Callable[[], bool] = lambda: False,
+) -> Outcome:
+    """Run a job to its end.
+
+    An exception of the objective is an outcome of kind ERROR whose reason names it; the
+    traceback goes to ``error.txt`` in the trial's folder.
+    """
+    folder = Path(job.folder)
+    context = TrialContext(job, send, device=device, stop_requested=stop_requested)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        outcome = find(job.objective, job.import_from).run(job, context)
+    except TrialStopped as stopped:
+        return Outcome(stopped.reason)
+    except Exception as error:
+        return Outcome(_failure(error, folder), events=context.take_events())
+    return Outcome(outcome.reason, outcome.metrics, (*context.take_events(), *outcome.events))
+
+
+def pick_device(gpus: float) -> str:
+    """``cuda`` when the trial was given a share of a GPU, else ``cpu``. Imports no torch."""
+    return "cuda" if gpus > 0 else "cpu"
+
+
+def _failure(error: Exception, folder: Path) -> StopReason:
+    text = str(error).strip()
+    message = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    try:
+        (folder / "error.txt").write_text("".join(traceback.format_exception(error)), encoding="utf-8")
+        message += f" (traceback: {folder / 'error.txt'})"
+    except OSError as unwritten:
+        message += f" (its traceback could not be kept: {unwritten})"
+    return StopReason(StopKind.ERROR, message)

@@ -1,0 +1,362 @@
+"""Every use case as one function; the only place where the concrete parts are put together."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hpo import environment, runners
+from hpo.errors import StudyChanged, StudyFileError, UserError
+from hpo.interrupt import Interrupt
+from hpo.plan import Plan
+from hpo.resolve import resolve, search_settings
+from hpo.spec import StudySpec
+from hpo.study import FixedJobs, JobSource, Listener, Study
+from hpo.trial import Params, TrialRecord, derive_seed
+from storage import codec
+from storage.database import Database
+from storage.leases import Lease
+from storage.records import CONFIRM, RETRAIN, SEARCH, LaunchRecord, Snapshot, StudyRecord
+from storage.studies import StoredStudy, Studies, StudySummary
+
+if TYPE_CHECKING:
+    from hpo.choice import Choice
+
+MakeListeners = Callable[[Plan, int], Sequence[Listener]]
+
+
+@dataclass(frozen=True)
+class Session:
+    """A study that this process owns for the moment: its plan, its rows, its folder."""
+
+    plan: Plan
+    study: StoredStudy
+    studies: Studies
+    launch: int
+    workers: int
+    runner: str
+    interrupt: Interrupt
+    listeners: Sequence[Listener] = ()
+
+    def run(self, source: JobSource) -> None:
+        resources = self.plan.spec.resources
+        run = runners.find(self.runner)
+        with self.interrupt.watching(source):
+            run(source, workers=self.workers, cpus=resources.cpus, gpus=resources.gpus)
+
+
+@dataclass(frozen=True)
+class Launched:
+    """What a launch came to."""
+
+    name: str
+    how: str  # done, interrupted
+    snapshot: Snapshot
+
+
+def check(path: Path) -> Plan:
+    """The plan of a study file, with everything about it checked; nothing is written.
+
+    Raises:
+        UserError: something in the file is wrong.
+    """
+    spec, _ = StudySpec.load(path)
+    return resolve(spec, str(path), str(path.resolve().parent))
+
+
+def launch(
+    path: Path,
+    *,
+    storage: str,
+    runs: Path,
+    runner: str | None = None,
+    workers: int | None = None,
+    interrupt: Interrupt | None = None,
+    listeners: MakeListeners = lambda plan, done: (),
+) -> Launched:
+    """Create, resume or extend the study of a file, run it, and confirm the top of its front.
+
+    Args:
+        runs: where a new study puts its folder of trials.
+        listeners: from the plan and the number of trials ended so far.
+
+    Raises:
+        UserError: the file, the storage or the combination of both is wrong; StudyChanged
+            and StudyBusy among them. Nothing has been written then.
+        RunnerFailed: the runner broke; the study can be launched again.
+    """
+    spec, text = StudySpec.load(path)
+    plan = resolve(spec, str(path), str(path.resolve().parent))
+    with Database(storage, create=True) as database:
+        studies = Studies(database)
+        study = _create_or_check(studies, plan, text, runs)
+        with _session(database, studies, study, plan, runner, workers, interrupt) as session:
+            ended = sum(record.state.is_finished for record in studies.trials(study).records())
+            session = replace(session, listeners=listeners(plan, ended))
+            _search(session)
+            if not session.interrupt.requested:
+                _confirm(session)
+            how = "interrupted" if session.interrupt.requested else "done"
+        return Launched(plan.name, how, studies.snapshot(plan.name))
+
+
+def summaries(storage: str) -> list[StudySummary]:
+    """One summary per study of a database."""
+    with Database(storage) as database:
+        return Studies(database).summaries()
+
+
+def snapshot(storage: str, name: str) -> Snapshot:
+    """Everything known of a study.
+
+    Raises:
+        StorageError, UnknownName: there is no such database or study.
+    """
+    with Database(storage) as database:
+        return Studies(database).snapshot(name)
+
+
+def choose(
+    storage: str, name: str, *, pick: str | Mapping[str, float] | None = None, where: Sequence[str] = ()
+) -> tuple[Snapshot, Choice]:
+    """The trial that a policy picks among those for which every comparison holds.
+
+    Raises:
+        UserError: no trial is left, or the policy or a comparison is wrong.
+    """
+    from hpo.choice import choose as choose_trial
+
+    found = snapshot(storage, name)
+    spec = StudySpec.parse(found.study.spec_yaml, name)
+    return found, choose_trial(found, pick or spec.retrain.pick, spec.retrain.confirm, where)
+
+
+def delete(storage: str, name: str) -> Path:
+    """Remove a study from the database, and its folder; the folder's path.
+
+    Raises:
+        StudyBusy: it is being run.
+    """
+    with Database(storage) as database:
+        studies = Studies(database)
+        study = studies.get(name)
+        with Lease(database, study.id, name):
+            studies.delete(study)
+        shutil.rmtree(study.folder, ignore_errors=True)
+        return Path(study.folder)
+
+
+def report(storage: str, name: str, out: Path) -> list[Path]:
+    """Write the report of a study; the files, the page first."""
+    from hpo.reports.page import write_report
+
+    return write_report(snapshot(storage, name), out)
+
+
+def retrain(
+    storage: str,
+    name: str,
+    *,
+    trial: int | None = None,
+    pick: str | Mapping[str, float] | None = None,
+    runner: str | None = None,
+    workers: int | None = None,
+    interrupt: Interrupt | None = None,
+    listeners: MakeListeners = lambda plan, done: (),
+) -> tuple[TrialRecord, list[TrialRecord], Plan]:
+    """Train the picked trial again on the full budget, once per seed; the promise and the runs.
+
+    What has been run already is not run again. The test set is read here.
+    """
+    with Database(storage) as database:
+        studies = Studies(database)
+        study = studies.get(name)
+        plan = _stored_plan(study)
+        promise = _picked(storage, study, trial, pick)
+        with _session(database, studies, study, plan, runner, workers, interrupt) as session:
+            session = replace(session, listeners=listeners(plan, 0))
+            policy = plan.spec.retrain
+            source = FixedJobs(
+                plan,
+                studies.trials(study, RETRAIN, session.launch),
+                study.folder,
+                RETRAIN,
+                [(promise.number, promise.params, seed) for seed in policy.seeds],
+                epochs=policy.epochs or plan.spec.budget.epochs,
+                use_test=True,
+                listeners=session.listeners,
+            )
+            session.run(source)
+            return promise, source.results(), plan
+
+
+def make_data(objective: str, out: Path, options: Mapping[str, Any]) -> Path:
+    """Make an objective's data with its own maker.
+
+    Raises:
+        UserError: the objective has no maker, or an option is wrong.
+    """
+    from objectives import registry
+
+    maker = registry.find(objective)
+    return maker.make_data(out, **options)
+
+
+@contextmanager
+def _session(
+    database: Database,
+    studies: Studies,
+    study: StoredStudy,
+    plan: Plan,
+    runner: str | None,
+    workers: int | None,
+    interrupt: Interrupt | None,
+) -> Iterator[Session]:
+    """Hold the lease and a launch record around some work on a study."""
+    concurrency = plan.spec.concurrency
+    if workers is not None and not 1 <= workers <= concurrency:
+        raise UserError(f"--workers must be between 1 and the study's concurrency ({concurrency}); got {workers}.")
+    runner = runner or plan.spec.runner
+    runners.find_name(runner)
+    workers = workers or concurrency
+    interrupt = interrupt or Interrupt()
+    with Lease(database, study.id, study.name):
+        record = LaunchRecord(
+            codec.now(), None, None, socket.gethostname(), os.getpid(), runner, workers,
+            settings=plan.spec.model_dump(mode="json", include={"budget", "resources", "retrain", "export"}),
+            environment=environment.describe(),
+        )  # fmt: skip
+        launch = studies.add_launch(study, record)
+        how = "failed"
+        try:
+            yield Session(plan, study, studies, launch, workers, runner, interrupt)
+            how = "interrupted" if interrupt.requested else "done"
+        except BaseException as error:
+            how = f"failed: {type(error).__name__}"
+            raise
+        finally:
+            studies.end_launch(launch, how)
+
+
+def _create_or_check(studies: Studies, plan: Plan, text: str, runs: Path) -> StoredStudy:
+    study = studies.find(plan.name)
+    if study is None:
+        record = StudyRecord(
+            name=plan.name,
+            objective=plan.spec.objective,
+            spec_yaml=text,
+            digest=plan.digest,
+            goals=plan.goals,
+            monitor=plan.monitor,
+            data_fingerprint=plan.data_fingerprint,
+            created_at=codec.now(),
+        )
+        folder = str((runs / plan.name).resolve())
+        return studies.create(
+            record, identity=plan.identity(), space=plan.space, folder=folder, import_from=plan.import_from
+        )
+    if study.record.digest != plan.digest:
+        lines = "\n  ".join(plan.differences(study.identity))
+        raise StudyChanged(
+            f"Study {plan.name!r} was made from another description, so nothing was run:\n  {lines}\n"
+            "Give the file another name to begin a new study, or take the changes back."
+        )
+    done = len(studies.trials(study).records())
+    trials = plan.spec.budget.trials
+    if trials is not None and trials < done:
+        raise StudyFileError(
+            f"budget.trials is {trials}, but study {plan.name!r} has {done} trials already; it can only grow."
+        )
+    if study.record.spec_yaml != text:
+        studies.update_file(study, text)
+    return study
+
+
+def _search(session: Session) -> None:
+    from hpo.search.view import Search
+
+    study, plan = session.study, session.plan
+    settings = search_settings(plan)
+
+    def make_search(records: Sequence[TrialRecord]) -> Search:
+        return Search(settings, records, study.search_state)
+
+    trials = session.studies.trials(study, SEARCH, session.launch)
+    session.run(Study(plan, trials, study.folder, make_search, session.listeners))
+    _settle_reference(session)
+
+
+def _settle_reference(session: Session) -> None:
+    """Store the hypervolume's reference point once there is a front to measure."""
+    import numpy as np
+
+    from hpo.pareto import reference_point
+
+    if session.study.record.reference_point is not None or len(session.plan.goals) < 2:
+        return
+    records = session.studies.trials(session.study).records()
+    values = [record.values for record in records if record.values is not None]
+    if len(values) >= 2:
+        session.studies.set_reference_point(session.study, reference_point(np.array(values), session.plan.goals))
+
+
+def _confirm(session: Session) -> None:
+    """Run the top of the front again with fresh seeds, so that a winner is no lucky draw."""
+    from hpo.choice import top
+
+    policy, study = session.plan.spec.retrain, session.study
+    if policy.confirm == 0:
+        return
+    records = session.studies.trials(study).records()
+    wanted: list[tuple[int, Params, int]] = []
+    for number in top(records, session.plan.goals, policy.pick, policy.confirm):
+        seeds = [derive_seed(session.plan.spec.seed, number, "confirm", i) for i in range(policy.confirm_seeds)]
+        wanted += [(number, records[number].params, seed) for seed in seeds]
+    trials = session.studies.trials(study, CONFIRM, session.launch)
+    session.run(
+        FixedJobs(
+            session.plan, trials, study.folder, CONFIRM, wanted, epochs=session.plan.spec.budget.epochs,
+            listeners=session.listeners,
+        )  # fmt: skip
+    )
+
+
+def _stored_plan(study: StoredStudy) -> Plan:
+    """The plan of a stored study, from its own file; the data must still be what it was."""
+    spec = StudySpec.parse(study.record.spec_yaml, f"study {study.name!r}")
+    plan = resolve(spec, f"study {study.name!r}", study.import_from)
+    if plan.data_fingerprint != study.record.data_fingerprint:
+        raise StudyChanged(
+            f"The data of study {study.name!r} is no longer what it was searched on "
+            f"(fingerprint {plan.data_fingerprint[:12]}, was {study.record.data_fingerprint[:12]})."
+        )
+    return plan
+
+
+def _picked(
+    storage: str, study: StoredStudy, trial: int | None, pick: str | Mapping[str, float] | None
+) -> TrialRecord:
+    if trial is None:
+        found, choice = choose(storage, study.name, pick=pick)
+        return found.trials[choice.number]
+    found = snapshot(storage, study.name)
+    return get_trial(found, trial)
+
+
+def get_trial(found: Snapshot, number: int) -> TrialRecord:
+    """A trial by its number.
+
+    Raises:
+        UserError: there is no such trial.
+    """
+    if not 0 <= number < len(found.trials):
+        raise UserError(f"Study {found.study.name!r} has trials 0 to {len(found.trials) - 1}; there is no {number}.")
+    return found.trials[number]
+
+

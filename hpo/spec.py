@@ -1,0 +1,258 @@
+"""StudySpec: what a study is, as one YAML document. Its form is checked here, names are not.
+
+Whether an objective, a sampler or a metric of some name exists is known further up, in
+``hpo.service``; this file knows only what a study file may look like.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+from hpo.errors import StudyFileError, UnknownName
+from hpo.training.settings import TrainerSettings
+from hpo.trial import Direction
+from search_spaces import SearchSpace
+
+_UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def seconds(value: object) -> float:
+    """A duration in seconds: a number, or text such as ``90s``, ``30m``, ``1.5h``, ``2d``."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return float(value)
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smhd])\s*", str(value))
+    if not match:
+        raise ValueError("a duration is a number of seconds, or text like 90s, 30m, 1.5h, 2d")
+    return float(match[1]) * _UNITS_S[match[2]]
+
+
+def _whole(value: object) -> object:
+    """Refuse 2.5 and true where a count is wanted; pydantic would take 2.0 and '2'."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError("must be a whole number")
+    return value
+
+
+Count = Annotated[int, BeforeValidator(_whole)]
+Duration = Annotated[float, BeforeValidator(seconds), Field(gt=0, allow_inf_nan=False)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class GoalSpec(_Part):
+    """A goal as written; without a direction, the objective's own for that metric."""
+
+    metric: str
+    direction: Direction | None = None
+
+
+class Named(BaseModel):
+    """A sampler or pruner by name; further fields are its options."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    name: str
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+
+class Budget(_Part):
+    """How much may be spent. Without ``trials`` only the ``timeout`` (seconds) ends a launch."""
+
+    trials: Count | None = Field(default=None, ge=1)
+    epochs: Count = Field(default=20, ge=1)
+    timeout: Duration | None = None
+
+    @model_validator(mode="after")
+    def _is_limited(self) -> Budget:
+        if self.trials is None and self.timeout is None:
+            raise ValueError("a budget needs trials, a timeout, or both")
+        return self
+
+
+class Resources(_Part):
+    """What one trial gets."""
+
+    cpus: float = Field(default=1, gt=0, allow_inf_nan=False)
+    gpus: float = Field(default=0, ge=0, allow_inf_nan=False)
+
+
+class RetrainSpec(_Part):
+    """How a winner is named and trained again.
+
+    ``confirm`` trials of the front are run again with fresh seeds before one is picked;
+    ``epochs`` None means the search's own number.
+    """
+
+    pick: str | dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = "knee"
+    seeds: list[Count] = Field(default=[0, 1, 2], min_length=1)
+    epochs: Count | None = Field(default=None, ge=1)
+    confirm: Count = Field(default=3, ge=0)
+    confirm_seeds: Count = Field(default=2, ge=1)
+
+    @field_validator("seeds")
+    @classmethod
+    def _seeds_differ(cls, seeds: list[int]) -> list[int]:
+        if len(set(seeds)) != len(seeds):
+            raise ValueError("seeds must differ from each other")
+        return seeds
+
+
+class ExportSpec(_Part):
+    """Formats to ship, and how far each may differ from PyTorch: atol + rtol·|value|."""
+
+    formats: list[str] = Field(default=["onnx", "safetensors"], min_length=1)
+    atol: float = Field(default=1e-4, ge=0, allow_inf_nan=False)
+    rtol: float = Field(default=1e-3, ge=0, allow_inf_nan=False)
+
+
+class StudySpec(_Part):
+    """One study, as its YAML file describes it. See docs/study-file.md for every field."""
+
+    name: str
+    objective: str
+    data: dict[str, Any] | None = None
+    goals: list[GoalSpec] | None = Field(default=None, min_length=1)
+    search_space: str | dict[str, Any] | None = None
+    sampler: Named = Named(name="tpe")
+    pruner: Named = Named(name="none")
+    budget: Budget
+    seed: Count = Field(default=0, ge=0, lt=2**32)
+    concurrency: Count = Field(default=1, ge=1)
+    deterministic: bool = False
+    report: Literal["best", "last"] = "best"
+    resources: Resources = Resources()
+    runner: str = "inline"
+    trainer: TrainerSettings = TrainerSettings()
+    enqueue: list[dict[str, Any]] = []
+    retrain: RetrainSpec = RetrainSpec()
+    export: ExportSpec = ExportSpec()
+
+    @field_validator("name")
+    @classmethod
+    def _is_a_file_name(cls, name: str) -> str:
+        if not re.fullmatch(r"\w[\w.\-]{0,99}", name) or name.endswith("."):
+            raise ValueError(
+                "a study's name is also a folder's: letters, digits, '_', '-' and '.', "
+                "beginning with a letter or digit, at most 100"
+            )
+        return name
+
+    @field_validator("goals")
+    @classmethod
+    def _goals_differ(cls, goals: list[GoalSpec] | None) -> list[GoalSpec] | None:
+        metrics = [goal.metric for goal in goals or []]
+        for metric in metrics:
+            if metrics.count(metric) > 1:
+                raise ValueError(f"every goal needs its own metric; {metric!r} stands there twice")
+        return goals
+
+    @classmethod
+    def load(cls, path: str | Path) -> tuple[StudySpec, str]:
+        """The study that the file at ``path`` describes, and the file's text.
+
+        Raises:
+            StudyFileError: the file is missing, is no YAML mapping, or breaks a rule; the
+                message names the file, the field, the value and what is allowed.
+        """
+        try:
+            text = Path(path).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+            raise StudyFileError(f"Cannot read the study file {path}: {reason}.") from error
+        return cls.parse(text, str(path)), text
+
+    @classmethod
+    def parse(cls, text: str, source: str = "study file") -> StudySpec:
+        """The study that a YAML document describes; ``source`` names it in errors."""
+        data = _yaml(text, source)
+        try:
+            spec = cls.model_validate(data)
+        except ValidationError as error:
+            raise StudyFileError(f"{source}: {_explain(error, cls)}") from None
+        except RecursionError:
+            raise StudyFileError(f"{source}: an alias (*name) refers to itself.") from None
+        if isinstance(spec.search_space, dict):
+            SearchSpace.from_dict(spec.search_space)
+        return spec
+
+
+def _yaml(text: str, source: str) -> dict[str, Any]:
+    """YAML 1.2 as plain data: no tags that build objects, no key twice, 1e-5 is a number."""
+    try:
+        data = YAML(typ="safe", pure=True).load(text)
+    except MarkedYAMLError as error:
+        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        problem = str(error.problem).replace("tag:yaml.org,2002:", "!!")
+        raise StudyFileError(f"{source}{line}: not usable as YAML: {problem}.") from None
+    except (YAMLError, RecursionError, ValueError) as error:
+        raise StudyFileError(f"{source}: not usable as YAML: {str(error).splitlines()[0]}.") from None
+    if not isinstance(data, dict):
+        raise StudyFileError(f"{source}: a study file is a mapping of fields (name: ..., objective: ...); got {_kind(data)}.")
+    return data
+
+
+def _kind(data: object) -> str:
+    return {list: "a list", str: "plain text", type(None): "nothing"}.get(type(data), type(data).__name__)
+
+
+def _explain(error: ValidationError, model: type[BaseModel]) -> str:
+    """The first problem in one line: field, rule, value; how many more there are."""
+    problems = error.errors()
+    # An unknown field is usually the cause of the other complaints, so it goes first.
+    first = min(problems, key=lambda p: p["type"] != "extra_forbidden")
+    where = _path(first["loc"])
+    if first["type"] == "extra_forbidden":
+        known = _fields_at(model, first["loc"][:-1])
+        message = str(UnknownName("field", where, known)) if "." not in where else (
+            f"{_path(first['loc'][:-1])}: {UnknownName('field', first['loc'][-1], known)}"
+        )
+    elif first["type"] == "missing":
+        message = f"{where} is missing."
+    else:
+        rule = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
+        message = f"{where or 'the file'}: {rule}; got {_shown(first['input'])}."
+    more = len(problems) - 1
+    return message + (f" (and {more} more)" if more else "")
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _path(location: tuple[int | str, ...]) -> str:
+    path = ""
+    for part in location:
+        if isinstance(part, int):
+            path += f"[{part}]"
+        elif not part.startswith(("dict[", "constrained", "float", "str", "int", "function-")):
+            path += f".{part}" if path else str(part)
+    return path
+
+
+def _fields_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    """The fields allowed at ``location``, following nested models by their annotations."""
+    for part in location:
+        if isinstance(part, int) or part not in model.model_fields:
+            continue
+        nested = _models_in(model.model_fields[part].annotation)
+        if nested:
+            model = nested[0]
+    return list(model.model_fields)
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [m for inner in getattr(annotation, "__args__", ()) for m in _models_in(inner)]

@@ -1,0 +1,383 @@
+"""A study while it runs: ask · report · finish · resume. And the same verbs over a given list.
+
+Knows neither Optuna nor SQL nor Ray: it speaks to a ``SearchRole`` and a ``Store``, and is
+spoken to by a runner through ``JobSource``.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from hpo.plan import Plan
+from hpo.trial import (
+    GO_ON,
+    Decision,
+    Done,
+    Event,
+    Goal,
+    Job,
+    Metrics,
+    Outcome,
+    Params,
+    Point,
+    StopKind,
+    StopReason,
+    TrialRecord,
+    TrialState,
+    Wait,
+    best_point,
+    derive_seed,
+    goal_values,
+)
+
+INTERRUPTED = StopReason(StopKind.INTERRUPTED, "asked to stop; goes on when the study is launched again")
+
+
+MAX_LOSSES = 3  # how often a trial is tried again after its worker died under it
+
+
+class ProposalRole(Protocol):
+    """A new trial's parameters, with what the sampler wants remembered."""
+
+    @property
+    def params(self) -> Params: ...
+    @property
+    def sampler_state(self) -> dict[str, Any]: ...
+    @property
+    def search_state(self) -> dict[str, Any]: ...
+
+
+class SearchRole(Protocol):
+    """Who proposes trials and judges them while they run."""
+
+    def may_ask(self, number: int) -> bool: ...
+    def is_exhausted(self, number: int, enqueued: int = 0) -> bool: ...
+    def propose(self, number: int, fixed: Params | None = None) -> ProposalRole: ...
+    def report(self, number: int, point: Point) -> StopReason | None: ...
+    def finished(self, record: TrialRecord) -> None: ...
+
+
+class Store(Protocol):
+    """Who remembers: every call is durable when it returns."""
+
+    def records(self, *, points: bool = False) -> list[TrialRecord]: ...
+    def start(
+        self,
+        number: int,
+        params: Params,
+        *,
+        seed: int,
+        epochs: int,
+        enqueued: bool = False,
+        subject: int | None = None,
+        sampler_state: Mapping[str, Any] | None = None,
+        search_state: Mapping[str, Any] | None = None,
+    ) -> TrialRecord: ...
+    def restart(self, number: int, attempt: int) -> None: ...
+    def worked_by(self, number: int, attempt: int, worker: str) -> None: ...
+    def add_point(self, number: int, point: Point, *, attempt: int, replace: bool = False) -> None: ...
+    def finish(
+        self,
+        number: int,
+        reason: StopReason,
+        *,
+        values: Sequence[float] | None,
+        metrics: Metrics,
+        best_step: int | None,
+        attempt: int,
+        events: Sequence[Event] = (),
+    ) -> None: ...
+
+
+class JobSource(Protocol):
+    """What a runner sees: where jobs come from and where their news go."""
+
+    def ask(self) -> Job | Wait | Done: ...
+    def report(self, number: int, point: Point) -> Decision: ...
+    def finish(self, number: int, outcome: Outcome) -> None: ...
+    def working(self, number: int, worker: str) -> None: ...
+    def request_stop(self) -> None: ...
+    @property
+    def stop_requested(self) -> bool: ...
+
+
+class Listener(Protocol):
+    """Somebody who watches a study run, such as the live table on the terminal."""
+
+    def started(self, job: Job) -> None: ...
+    def reported(self, number: int, point: Point) -> None: ...
+    def finished(self, record: TrialRecord) -> None: ...
+
+
+class _Source:
+    """What a search and a given list share: running trials, their curves, their end.
+
+    Args:
+        folder: holds one folder per trial.
+    """
+
+    def __init__(
+        self, plan: Plan, store: Store, folder: str, series: str, listeners: Sequence[Listener] = ()
+    ) -> None:
+        self._plan = plan
+        self._store = store
+        self._folder = Path(folder)
+        self._series = series
+        self._listeners = listeners
+        self._running: dict[int, TrialRecord] = {}
+        self._curves: dict[int, dict[int, Point]] = {}
+        self._queued: list[TrialRecord] = []
+        self._losses: dict[int, int] = {}
+        self._stop_requested = False
+
+    @property
+    def stop_requested(self) -> bool:
+        return self._stop_requested
+
+    def request_stop(self) -> None:
+        """Start nothing more; stop what runs at its next step, with a checkpoint."""
+        self._stop_requested = True
+
+    def working(self, number: int, worker: str) -> None:
+        """Note who runs a trial."""
+        self._store.worked_by(number, self._running[number].attempts, worker)
+
+    def report(self, number: int, point: Point) -> Decision:
+        """Keep a step (durably, before anybody judges it) and answer go on or stop."""
+        record = self._running[number]
+        curve = self._curves[number]
+        self._store.add_point(number, point, attempt=record.attempts, replace=point.step in curve)
+        curve[point.step] = point
+        for listener in self._listeners:
+            listener.reported(number, point)
+        stop = self._judge(number, point)
+        if stop is None and self._stop_requested:
+            stop = INTERRUPTED
+        return Decision(stop) if stop else GO_ON
+
+    def finish(self, number: int, outcome: Outcome) -> None:
+        """End a trial's attempt and keep what it came to."""
+        record = self._running.pop(number)
+        points = tuple(point for _, point in sorted(self._curves.pop(number).items()))
+        best = best_point(points, self._plan.monitor, self._plan.spec.report)
+        metrics = {**(best.metrics if best else {}), **outcome.metrics}
+        reason, values = self._retried(number, outcome.reason), None
+        if reason.state is TrialState.COMPLETE:
+            values = goal_values(self._plan.goals, metrics)
+            if values is None:
+                reason = StopReason(StopKind.ERROR, _missing(self._plan.goals, metrics))
+        self._store.finish(
+            number, reason, values=values, metrics=metrics, best_step=best.step if best else None,
+            attempt=record.attempts, events=outcome.events,
+        )  # fmt: skip
+        ended = replace(
+            record, state=reason.state, reason=reason, values=values, metrics=metrics,
+            best_step=best.step if best else None, last_step=points[-1].step if points else 0, points=points,
+        )  # fmt: skip
+        self._ended(ended)
+        if ended.state is TrialState.QUEUED and not self._stop_requested:
+            self._queued.append(ended)
+        for listener in self._listeners:
+            listener.finished(ended)
+
+    def resume(self) -> list[TrialRecord]:
+        """Settle what an earlier process left: what it was running is queued again.
+
+        Returns the records of all trials, with their points.
+        """
+        records = self._store.records(points=True)
+        lost = StopReason(StopKind.INTERRUPTED, "its process ended without a word; goes on from its last checkpoint")
+        for i, record in enumerate(records):
+            if record.state is TrialState.RUNNING:
+                self._store.finish(
+                    record.number, lost, values=None, metrics=record.metrics, best_step=None, attempt=record.attempts
+                )
+                records[i] = record = replace(record, state=TrialState.QUEUED)
+            if record.state is TrialState.QUEUED:
+                self._queued.append(record)
+        return records
+
+    def _retried(self, number: int, reason: StopReason) -> StopReason:
+        """The reason as it is, or an error once a trial has lost its worker too often."""
+        if reason.kind is not StopKind.INTERRUPTED or self._stop_requested:
+            return reason
+        self._losses[number] = self._losses.get(number, 0) + 1
+        if self._losses[number] < MAX_LOSSES:
+            return reason
+        return StopReason(StopKind.ERROR, f"lost its worker {MAX_LOSSES} times; the last time: {reason.message}")
+
+    def _judge(self, number: int, point: Point) -> StopReason | None:
+        return None
+
+    def _ended(self, record: TrialRecord) -> None:
+        pass
+
+    def _run(self, record: TrialRecord, job: Job) -> Job:
+        self._running[record.number] = record
+        self._curves[record.number] = {point.step: point for point in record.points}
+        for listener in self._listeners:
+            listener.started(job)
+        return job
+
+    def _again(self) -> Job:
+        """The first queued trial, from its checkpoint."""
+        record = self._queued.pop(0)
+        record = replace(record, state=TrialState.RUNNING, attempts=record.attempts + 1)
+        self._store.restart(record.number, record.attempts)
+        return self._run(record, self._job(record, resume=True))
+
+    def _job(self, record: TrialRecord, *, resume: bool = False, use_test: bool = False) -> Job:
+        plan = self._plan
+        return Job(
+            study=plan.name,
+            series=self._series,
+            number=record.number,
+            objective=plan.spec.objective,
+            params=record.params,
+            data=plan.data,
+            trainer=plan.job_trainer,
+            goals=plan.goals,
+            monitor=plan.monitor,
+            seed=record.seed,
+            data_seed=plan.spec.seed,
+            epochs=record.epochs,
+            folder=str(self._folder / f"{self._series}-{record.number:05d}"),
+            attempt=record.attempts,
+            resume=resume,
+            use_test=use_test,
+            deterministic=plan.spec.deterministic,
+            import_from=plan.import_from,
+        )
+
+
+class Study(_Source):
+    """A search: trials come from ``search`` until the budget is spent.
+
+    Call ``resume`` before the first ``ask``; it returns what the search must be fed with.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        store: Store,
+        folder: str,
+        make_search: Callable[[Sequence[TrialRecord]], SearchRole],
+        listeners: Sequence[Listener] = (),
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__(plan, store, folder, "search", listeners)
+        self._clock = clock
+        self._deadline = clock() + plan.spec.budget.timeout if plan.spec.budget.timeout else None
+        records = self.resume()
+        self._next = len(records)
+        # Points once enqueued stay in their order, so those appended later come next.
+        self._enqueued = sum(record.enqueued for record in records)
+        self._search = make_search(records)
+
+    def ask(self) -> Job | Wait | Done:
+        """The next job; Wait while others must report first; Done when none will come."""
+        if self._stop_requested:
+            return Done("asked to stop")
+        if len(self._running) >= self._plan.spec.concurrency:
+            return Wait("as many trials as the study's concurrency are running")
+        if self._queued:
+            return self._again()
+        spent = self._budget_spent()
+        if spent is not None:
+            return Done(spent)
+        if not self._search.may_ask(self._next):
+            return Wait("deterministic: an earlier trial must end first")
+        return self._new()
+
+    def _budget_spent(self) -> str | None:
+        budget = self._plan.spec.budget
+        if budget.trials is not None and self._next >= budget.trials:
+            return f"all {budget.trials} trials have been started"
+        if self._deadline is not None and self._clock() >= self._deadline:
+            return f"the time limit of {budget.timeout:g} s has passed"
+        if self._search.is_exhausted(self._next, self._enqueued):
+            return "every point of the grid has been tried"
+        return None
+
+    def _new(self) -> Job:
+        number, spec = self._next, self._plan.spec
+        fixed = spec.enqueue[self._enqueued] if self._enqueued < len(spec.enqueue) else None
+        proposal = self._search.propose(number, fixed)
+        record = self._store.start(
+            number, proposal.params, seed=derive_seed(spec.seed, number, "trial"), epochs=spec.budget.epochs,
+            enqueued=fixed is not None, sampler_state=proposal.sampler_state, search_state=proposal.search_state,
+        )  # fmt: skip
+        self._next += 1
+        self._enqueued += fixed is not None
+        return self._run(record, self._job(record))
+
+    def _judge(self, number: int, point: Point) -> StopReason | None:
+        return self._search.report(number, point)
+
+    def _ended(self, record: TrialRecord) -> None:
+        self._search.finished(record)
+
+
+class FixedJobs(_Source):
+    """A given list of runs of known parameters: confirmations, retrain seeds, reruns.
+
+    Each entry is (subject, params, seed): the search's trial it repeats, its parameters
+    and the seed of this run. What the store already holds finished is not run again.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        store: Store,
+        folder: str,
+        series: str,
+        wanted: Sequence[tuple[int, Params, int]],
+        *,
+        epochs: int,
+        use_test: bool = False,
+        listeners: Sequence[Listener] = (),
+    ) -> None:
+        super().__init__(plan, store, folder, series, listeners)
+        self._epochs = epochs
+        self._use_test = use_test
+        records = self.resume()
+        self._next = len(records)
+        keys = [(subject, seed) for subject, _, seed in wanted]
+        mine = [r for r in records if (r.subject, r.seed) in keys and r.epochs == epochs]
+        self._queued = [r for r in self._queued if r in mine]
+        settled = {(r.subject, r.seed) for r in mine if r.state is not TrialState.FAIL}
+        self._wanted = [entry for entry in wanted if (entry[0], entry[2]) not in settled]
+        self._keys = keys
+
+    def ask(self) -> Job | Wait | Done:
+        if self._stop_requested:
+            return Done("asked to stop")
+        if self._queued:
+            return self._again()
+        if not self._wanted:
+            return Done("all runs have been started")
+        subject, params, seed = self._wanted.pop(0)
+        number, self._next = self._next, self._next + 1
+        record = self._store.start(number, params, seed=seed, epochs=self._epochs, subject=subject)
+        return self._run(record, self._job(record))
+
+    def results(self) -> list[TrialRecord]:
+        """The newest finished run of each wanted entry, in the order they were given."""
+        found: dict[tuple[int | None, int], TrialRecord] = {}
+        for record in self._store.records():
+            if record.epochs == self._epochs and record.state.is_finished:
+                found[record.subject, record.seed] = record
+        return [found[key] for key in self._keys if key in found]
+
+    def _job(self, record: TrialRecord, *, resume: bool = False, use_test: bool = False) -> Job:
+        return super()._job(record, resume=resume, use_test=self._use_test)
+
+
+def _missing(goals: Sequence[Goal], metrics: Metrics) -> str:
+    lacking = [goal.metric for goal in goals if goal_values([goal], metrics) is None]
+    found = {name: metrics[name] for name in lacking if name in metrics}
+    return f"no usable value for the goals {', '.join(lacking)}: {found or 'never reported'}"

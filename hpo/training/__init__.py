@@ -1,0 +1,1 @@
+"""The shared trainer. Importing this package imports no torch; ``trainer`` and friends do."""

@@ -1,0 +1,60 @@
+"""What a trainer trains: a model, its data, its loss and its metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+Metrics = Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Split:
+    """One part of the data.
+
+    ``data`` is either a tuple of tensors of equal first dimension, batched on the device
+    without worker processes, or any map-style ``Dataset`` whose items are such tuples.
+    The last element is the target, those before it are the model's inputs.
+    ``metrics(outputs, targets)`` gets everything the model said about this split, in the
+    split's own order, as CPU tensors (float32 for floating types), and may know the
+    groups of its rows.
+    """
+
+    data: tuple[Tensor, ...] | Dataset[Any]
+    metrics: Callable[[Tensor, Tensor], Metrics] | None = None
+
+    def __len__(self) -> int:
+        return len(self.data[0]) if isinstance(self.data, tuple) else len(self.data)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Task:
+    """A model with everything needed to train, judge, measure and ship it.
+
+    ``loss(output, target)`` is the mean over the samples of a batch.
+    ``example`` is one sample's inputs, each with a leading batch dimension of 1.
+    ``test`` is called by retraining alone; until then the test set is not read.
+    ``inputs`` and ``outputs`` name the exported model's tensors.
+    """
+
+    model: nn.Module
+    train: Split
+    validation: Split
+    loss: Callable[[Tensor, Tensor], Tensor]
+    example: tuple[Tensor, ...]
+    test: Callable[[], Split] | None = None
+    inputs: Sequence[str] = ("input",)
+    outputs: Sequence[str] = ("output",)
+    facts: Mapping[str, Any] = field(default_factory=dict)  # kept with the model (e.g. scaling)
+
+
+def build_model(make: Callable[[], nn.Module], seed: int) -> nn.Module:
+    """``make()`` with torch's generator seeded, leaving the global generator as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return make()

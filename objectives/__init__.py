@@ -1,0 +1,1 @@
+"""What can be tuned: one folder per objective, found by name. Importing this loads no torch."""

@@ -1,0 +1,125 @@
+"""The contract of an objective: what it measures, what can be varied, and how one trial runs."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from hpo.errors import ExportFailed
+from hpo.trial import Direction, Job, Metric, Outcome, Params, TrialContext
+from search_spaces import SearchSpace
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from hpo.training.task import Task
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """What a check of the data found. ``fingerprint`` changes when the data does."""
+
+    fingerprint: str
+    counts: Mapping[str, int] = field(default_factory=dict)
+
+
+class Objective(ABC):
+    """Something that can be tuned.
+
+    ``metrics`` lists every number that may be a goal, with the direction in which it is
+    better. ``default_params`` is the point people pick by hand today. ``default_trainer``
+    holds trainer settings that differ from the trainer's own defaults.
+    """
+
+    summary: ClassVar[str]
+    metrics: ClassVar[Mapping[str, Metric]]
+    default_goals: ClassVar[tuple[str, ...]]
+    default_params: ClassVar[Params] = {}
+    default_trainer: ClassVar[Mapping[str, Any]] = {}
+    default_data: ClassVar[Mapping[str, Any]] = {}
+
+    @property
+    @abstractmethod
+    def space(self) -> SearchSpace:
+        """The search space used when the study file names none."""
+
+    def space_for(self, data: Mapping[str, Any]) -> SearchSpace:
+        """``space``, for objectives whose parameters depend on the data they are given."""
+        return self.space
+
+    def metrics_for(self, data: Mapping[str, Any]) -> Mapping[str, Metric]:
+        """``metrics``, for objectives that report different ones for different data."""
+        return self.metrics
+
+    def check_data(self, data: Mapping[str, Any]) -> DataFacts:
+        """Look at the data before a study begins; quick, without torch.
+
+        Raises:
+            DataError: a field is unknown, a file is missing, or its content is not usable.
+        """
+        return DataFacts(fingerprint="none")
+
+    @abstractmethod
+    def run(self, job: Job, context: TrialContext) -> Outcome:
+        """Run one trial: call ``context.report(step, **metrics)`` after every step.
+
+        ``TrialStopped`` must pass through; any other exception makes the trial FAIL with
+        the exception as its reason.
+        """
+
+
+# What the shared trainer itself reports for every task.
+TRAINER_METRICS: Mapping[str, Metric] = {
+    "train_loss": Metric(help="mean training loss of the epoch"),
+    "val_loss": Metric(help="the task's loss on the validation set, weighted by samples"),
+    "lr": Metric(help="learning rate at the end of the epoch"),
+    "grad_norm": Metric(help="mean gradient norm before clipping"),
+    "epoch_s": Metric(help="seconds of the epoch, pauses left out", timing=True),
+    "samples_per_s": Metric(
+        Direction.MAXIMIZE, "training samples per second, measured alone on the device", once=True, timing=True
+    ),
+    "latency_ms": Metric(help="one prediction at batch 1, measured alone on the device", once=True, timing=True),
+    "peak_memory_mb": Metric(help="peak memory of a training step at the physical batch", once=True),
+    "forward_gflops": Metric(help="floating-point operations of one forward pass at batch 1, exact", once=True),
+    "parameter_mb": Metric(help="size of the parameters, exact", once=True),
+}
+
+
+class TrainingObjective(Objective):
+    """An objective that trains a PyTorch model with the shared trainer.
+
+    A subclass says which metrics it adds, its space, and builds a ``Task``.
+    """
+
+    own_metrics: ClassVar[Mapping[str, Metric]] = {}
+    metrics: ClassVar[Mapping[str, Metric]] = TRAINER_METRICS
+    default_goals: ClassVar[tuple[str, ...]] = ("val_loss",)
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.metrics = {**TRAINER_METRICS, **cls.own_metrics}
+
+    @abstractmethod
+    def task(self, job: Job) -> Task:
+        """The model and data of one trial, built from ``job.params``, ``job.data`` and its seeds.
+
+        Parameters named like a trainer setting (``lr``, ``batch_size``, ...) are the
+        trainer's business and can be ignored here. Data may be cached per process.
+        """
+
+    def model(self, params: Params, facts: Mapping[str, Any]) -> nn.Module:
+        """The untrained model for these parameters, to load shipped weights into; reads no data.
+
+        ``facts`` are ``Task.facts`` after a trip through JSON.
+
+        Raises:
+            ExportFailed: the objective does not say how (the default).
+        """
+        raise ExportFailed(f"{type(self).__name__} must define model(params, facts) to be shipped as safetensors.")
+
+    def run(self, job: Job, context: TrialContext) -> Outcome:
+        from hpo.training.trainer import Trainer
+
+        return Trainer(job.trainer.with_params(job.params)).fit(self.task(job), context)

@@ -1,0 +1,44 @@
+"""JSON for the database: NaN and infinities become text, so that every server accepts it."""
+
+from __future__ import annotations
+
+import json
+import math
+from datetime import UTC, datetime
+from typing import Any
+
+_WORDS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+
+
+def dump(value: Any) -> str:
+    """``value`` as strict JSON; a non-finite float becomes ``{"float": "NaN"}``."""
+    try:
+        return json.dumps(value, allow_nan=False, ensure_ascii=False)
+    except ValueError:
+        return json.dumps(_spell(value), allow_nan=False, ensure_ascii=False)
+
+
+def load(text: str) -> Any:
+    """What ``dump`` was given (tuples come back as lists)."""
+    return json.loads(text, object_hook=_unspell)
+
+
+def now() -> str:
+    """This moment in UTC, ISO 8601 with microseconds."""
+    return datetime.now(UTC).isoformat(timespec="microseconds")
+
+
+def _spell(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return {"float": "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"}
+    if isinstance(value, dict):
+        return {key: _spell(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_spell(inner) for inner in value]
+    return value
+
+
+def _unspell(data: dict[str, Any]) -> Any:
+    if set(data) == {"float"} and data["float"] in _WORDS:
+        return _WORDS[data["float"]]
+    return data

@@ -1,0 +1,107 @@
+"""One driver owns a study at a time: a row with a heartbeat, taken over when its owner died.
+
+On the owner's own machine a dead process is seen at once (its pid and start time); from
+another machine a lease counts as dead when its heartbeat is ``STALE_S`` old.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import uuid
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Row, delete, insert, select, update
+
+from hpo.errors import HpoError, StudyBusy
+from storage import codec, tables
+from storage.database import Database
+
+HEARTBEAT_S = 5.0
+STALE_S = 60.0
+
+
+class Lease:
+    """The right to run a study, held from ``__enter__`` to ``__exit__``.
+
+    Raises (on entering):
+        StudyBusy: a live process holds it; the message says where.
+    """
+
+    def __init__(self, database: Database, study_id: int, study: str) -> None:
+        self._db = database
+        self._study_id = study_id
+        self._study = study
+        self._owner = str(uuid.uuid4())
+        self._released = threading.Event()
+        self._thread = threading.Thread(target=self._beat, daemon=True, name=f"lease of {study}")
+
+    def __enter__(self) -> Lease:
+        t = tables.leases
+        with self._db.write() as conn:
+            row = conn.execute(select(t).where(t.c.study_id == self._study_id).with_for_update()).first()
+            if row is not None and _is_alive(row):
+                raise StudyBusy(
+                    f"Study {self._study!r} is being run right now by process {row.pid} on {row.host} "
+                    f"(last sign of life {row.heartbeat_at}). Wait for it, or stop it there."
+                )
+            conn.execute(delete(t).where(t.c.study_id == self._study_id))
+            conn.execute(
+                insert(t).values(
+                    study_id=self._study_id, owner=self._owner, host=socket.gethostname(), pid=os.getpid(),
+                    process_started=_process_started(os.getpid()), heartbeat_at=codec.now(),
+                )  # fmt: skip
+            )
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._released.set()
+        self._thread.join()
+        t = tables.leases
+        with self._db.write() as conn:
+            conn.execute(delete(t).where(t.c.study_id == self._study_id, t.c.owner == self._owner))
+
+    def _beat(self) -> None:
+        t = tables.leases
+        mine = (t.c.study_id == self._study_id) & (t.c.owner == self._owner)
+        while not self._released.wait(HEARTBEAT_S):
+            try:
+                with self._db.write() as conn:
+                    conn.execute(update(t).where(mine).values(heartbeat_at=codec.now()))
+            except HpoError:
+                # The driver's own writes meet the same trouble and speak of it; a missed
+                # beat only matters after STALE_S, so the next one tries again.
+                continue
+
+
+def _is_alive(row: Row[Any]) -> bool:
+    if row.host == socket.gethostname():
+        return _process_started(row.pid) == row.process_started
+    age = datetime.now(UTC) - datetime.fromisoformat(row.heartbeat_at)
+    return age.total_seconds() < STALE_S
+
+
+def _process_started(pid: int) -> str:
+    """The start time of a process, which tells it from a later one of the same pid; '' if gone.
+
+    On Linux from /proc (ticks since boot, with the boot's id); elsewhere only "alive".
+    """
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()[:8]
+    except OSError:
+        if Path("/proc/self/stat").exists():
+            return ""
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return ""
+        except PermissionError:
+            pass
+        return "alive"
+    fields = stat.rpartition(")")[2].split()
+    return "" if fields[0] == "Z" else f"{boot}-{fields[19]}"

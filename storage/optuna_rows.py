@@ -1,0 +1,237 @@
+"""Reading and writing Optuna's own tables with SQLAlchemy Core.
+
+Optuna's definitions are private (``optuna.storages._rdb.models``); these mirror schema
+``OPTUNA_SCHEMA`` of Optuna 3.2 to 5.0. Writing rows ourselves puts a whole trial into one
+transaction, where Optuna's storage takes one per parameter. ``tests/storage`` lets plain
+Optuna read every row back, and ``storage.database`` refuses any other schema.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Column, Connection, DateTime, Enum, Float, Integer, MetaData, String, Table, Text, delete, insert
+from sqlalchemy import select, update
+
+from hpo.trial import Goal, TrialState
+from search_spaces import Choice, Int, SearchSpace
+from search_spaces.parameters import Parameter, same
+
+OPTUNA_SCHEMA = "v3.2.0.a"  # the head of Optuna's own Alembic history
+
+_metadata = MetaData()
+_FINITE = ("FINITE", "INF_POS", "INF_NEG")
+
+studies = Table(
+    "studies", _metadata, Column("study_id", Integer, primary_key=True), Column("study_name", String(512))
+)
+study_directions = Table(
+    "study_directions",
+    _metadata,
+    Column("study_direction_id", Integer, primary_key=True),
+    Column("direction", Enum("NOT_SET", "MINIMIZE", "MAXIMIZE", name="studydirection")),
+    Column("study_id", Integer),
+    Column("objective", Integer),
+)
+study_system_attributes = Table(
+    "study_system_attributes",
+    _metadata,
+    Column("study_system_attribute_id", Integer, primary_key=True),
+    Column("study_id", Integer),
+    Column("key", String(512)),
+    Column("value_json", Text),
+)
+study_user_attributes = Table(
+    "study_user_attributes",
+    _metadata,
+    Column("study_user_attribute_id", Integer, primary_key=True),
+    Column("study_id", Integer),
+    Column("key", String(512)),
+    Column("value_json", Text),
+)
+trials = Table(
+    "trials",
+    _metadata,
+    Column("trial_id", Integer, primary_key=True),
+    Column("number", Integer),
+    Column("study_id", Integer),
+    Column("state", Enum("RUNNING", "COMPLETE", "PRUNED", "FAIL", "WAITING", name="trialstate")),
+    Column("datetime_start", DateTime),
+    Column("datetime_complete", DateTime),
+)
+trial_params = Table(
+    "trial_params",
+    _metadata,
+    Column("param_id", Integer, primary_key=True),
+    Column("trial_id", Integer),
+    Column("param_name", String(512)),
+    Column("param_value", Float(precision=53)),
+    Column("distribution_json", Text),
+)
+trial_values = Table(
+    "trial_values",
+    _metadata,
+    Column("trial_value_id", Integer, primary_key=True),
+    Column("trial_id", Integer),
+    Column("objective", Integer),
+    Column("value", Float(precision=53)),
+    Column("value_type", Enum(*_FINITE, name="trialvaluetype")),
+)
+trial_intermediate_values = Table(
+    "trial_intermediate_values",
+    _metadata,
+    Column("trial_intermediate_value_id", Integer, primary_key=True),
+    Column("trial_id", Integer),
+    Column("step", Integer),
+    Column("intermediate_value", Float(precision=53)),
+    Column("intermediate_value_type", Enum(*_FINITE, "NAN", name="trialintermediatevaluetype")),
+)
+trial_user_attributes = Table(
+    "trial_user_attributes",
+    _metadata,
+    Column("trial_user_attribute_id", Integer, primary_key=True),
+    Column("trial_id", Integer),
+    Column("key", String(512)),
+    Column("value_json", Text),
+)
+trial_system_attributes = Table(
+    "trial_system_attributes",
+    _metadata,
+    Column("trial_system_attribute_id", Integer, primary_key=True),
+    Column("trial_id", Integer),
+    Column("key", String(512)),
+    Column("value_json", Text),
+)
+trial_heartbeats = Table(
+    "trial_heartbeats", _metadata, Column("trial_heartbeat_id", Integer, primary_key=True), Column("trial_id", Integer)
+)
+
+_STATES = {
+    TrialState.QUEUED: "WAITING",
+    TrialState.RUNNING: "RUNNING",
+    TrialState.COMPLETE: "COMPLETE",
+    TrialState.PRUNED: "PRUNED",
+    TrialState.FAIL: "FAIL",
+}
+_OF_A_TRIAL = (
+    trial_params,
+    trial_values,
+    trial_intermediate_values,
+    trial_user_attributes,
+    trial_system_attributes,
+    trial_heartbeats,
+)
+
+
+def create_study(conn: Connection, name: str, goals: Sequence[Goal]) -> int:
+    """A new row in ``studies`` with its directions and metric names; its id."""
+    study_id = conn.execute(insert(studies).values(study_name=name)).inserted_primary_key[0]
+    conn.execute(
+        insert(study_directions),
+        [
+            {"study_id": study_id, "objective": i, "direction": goal.direction.name}
+            for i, goal in enumerate(goals)
+        ],
+    )
+    names = json.dumps([goal.metric for goal in goals])
+    conn.execute(insert(study_system_attributes).values(study_id=study_id, key="study:metric_names", value_json=names))
+    return int(study_id)
+
+
+def delete_study(conn: Connection, study_id: int) -> None:
+    """Remove a study and everything of it from Optuna's tables."""
+    ids = select(trials.c.trial_id).where(trials.c.study_id == study_id)
+    for table in _OF_A_TRIAL:
+        conn.execute(delete(table).where(table.c.trial_id.in_(ids)))
+    for table in (trials, study_directions, study_system_attributes, study_user_attributes, studies):
+        conn.execute(delete(table).where(table.c.study_id == study_id))
+
+
+def add_trial(conn: Connection, study_id: int, number: int, params: Mapping[str, Any], space: SearchSpace) -> int:
+    """A RUNNING trial with its parameters; its ``trial_id``."""
+    row = {"number": number, "study_id": study_id, "state": "RUNNING", "datetime_start": _now()}
+    trial_id = int(conn.execute(insert(trials).values(**row)).inserted_primary_key[0])
+    if params:
+        conn.execute(
+            insert(trial_params),
+            [
+                {
+                    "trial_id": trial_id,
+                    "param_name": name,
+                    "param_value": _internal(space[name], value),
+                    "distribution_json": distribution_json(space[name]),
+                }
+                for name, value in params.items()
+            ],
+        )
+    return trial_id
+
+
+def set_state(conn: Connection, trial_id: int, state: TrialState) -> None:
+    finished = {"datetime_complete": _now()} if state.is_finished else {}
+    conn.execute(update(trials).where(trials.c.trial_id == trial_id).values(state=_STATES[state], **finished))
+
+
+def add_values(conn: Connection, trial_id: int, values: Sequence[float]) -> None:
+    conn.execute(
+        insert(trial_values),
+        [
+            {"trial_id": trial_id, "objective": i, "value": value, "value_type": "FINITE"}
+            for i, value in enumerate(values)
+        ],
+    )
+
+
+def add_curve_value(conn: Connection, trial_id: int, step: int, value: float, replace: bool) -> None:
+    """One intermediate value, of a single-goal study only (TPE chokes on them otherwise)."""
+    table = trial_intermediate_values
+    if replace:
+        conn.execute(delete(table).where(table.c.trial_id == trial_id, table.c.step == step))
+    kind = "FINITE" if math.isfinite(value) else "NAN" if math.isnan(value) else "INF_POS" if value > 0 else "INF_NEG"
+    conn.execute(
+        insert(table).values(
+            trial_id=trial_id,
+            step=step,
+            intermediate_value=value if kind == "FINITE" else None,
+            intermediate_value_type=kind,
+        )
+    )
+
+
+def add_attributes(conn: Connection, trial_id: int, attributes: Mapping[str, Any]) -> None:
+    """User attributes, which optuna-dashboard shows with the trial."""
+    rows = [{"trial_id": trial_id, "key": key, "value_json": json.dumps(v)} for key, v in attributes.items()]
+    if rows:
+        conn.execute(insert(trial_user_attributes), rows)
+
+
+def distribution_json(parameter: Parameter) -> str:
+    """``parameter`` as Optuna writes a distribution (``optuna.distributions.distribution_to_json``)."""
+    if isinstance(parameter, Choice):
+        return json.dumps({"name": "CategoricalDistribution", "attributes": {"choices": list(parameter.choices)}})
+    name = "IntDistribution" if isinstance(parameter, Int) else "FloatDistribution"
+    number = int if isinstance(parameter, Int) else float
+    attributes = {
+        "step": None if parameter.step is None else number(parameter.step),
+        "low": number(parameter.low),
+        "high": number(parameter.high),
+        "log": parameter.log,
+    }
+    return json.dumps({"name": name, "attributes": attributes})
+
+
+def _internal(parameter: Parameter, value: Any) -> float:
+    """Optuna stores a choice as its index and everything else as a float."""
+    if isinstance(parameter, Choice):
+        return float(next(i for i, choice in enumerate(parameter.choices) if same(choice, value)))
+    return float(value)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC).replace(tzinfo=None)
+
+

@@ -1,0 +1,95 @@
+"""What the database remembers, as plain records. No SQL here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from hpo.trial import Goal, TrialRecord
+
+SEARCH = "search"  # the series of the trials a search proposes
+CONFIRM = "confirm"  # the top of the front again, with fresh seeds
+RETRAIN = "retrain"  # the picked trial on the full budget, several seeds
+
+
+@dataclass(frozen=True)
+class StudyRecord:
+    """A study as it was first launched. ``spec_yaml`` is its file, word for word."""
+
+    name: str
+    objective: str
+    spec_yaml: str
+    digest: str
+    goals: tuple[Goal, ...]
+    monitor: Goal
+    data_fingerprint: str
+    created_at: str  # ISO 8601, UTC
+    reference_point: tuple[float, ...] | None = None  # of the hypervolume; in goal units
+
+
+@dataclass(frozen=True)
+class LaunchRecord:
+    """One launch of a study: where, when, with what, and how it ended."""
+
+    started_at: str
+    ended_at: str | None
+    ended_how: str | None
+    host: str
+    pid: int
+    runner: str
+    workers: int
+    settings: Mapping[str, Any] = field(default_factory=dict)  # budget and what else may change
+    environment: Mapping[str, Any] = field(default_factory=dict)  # packages, Python, OS, CPU, GPU, git
+
+
+@dataclass(frozen=True)
+class EventRecord:
+    """Something that happened, to a trial (``number``) or to the study (None)."""
+
+    at: str
+    series: str
+    number: int | None
+    kind: str
+    message: str
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class AttemptRecord:
+    """One stretch of work on a trial: a trial resumed twice has three."""
+
+    number: int
+    attempt: int
+    worker: str | None
+    started_at: str
+    ended_at: str | None
+    ended_how: str | None
+
+
+@dataclass(frozen=True)
+class ModelRecord:
+    """A bundle made from a study: where it lies and what its manifest said."""
+
+    created_at: str
+    path: str
+    trial: int | None
+    manifest: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Everything known of one study at one moment, for reports: read, never written.
+
+    ``trials`` are the search's, with their points; ``others`` those of the other series
+    (confirm, retrain) by series name. In ``others`` the seed differs and ``params`` hold
+    the picked trial's parameters.
+    """
+
+    study: StudyRecord
+    trials: tuple[TrialRecord, ...]
+    others: Mapping[str, tuple[TrialRecord, ...]] = field(default_factory=dict)
+    launches: tuple[LaunchRecord, ...] = ()
+    attempts: tuple[AttemptRecord, ...] = ()
+    events: tuple[EventRecord, ...] = ()
+    models: tuple[ModelRecord, ...] = ()

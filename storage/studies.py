@@ -1,0 +1,283 @@
+"""Whole studies: creating, finding, deleting, and the snapshot that reports read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Row, delete, func, insert, select, update
+
+from hpo.errors import UnknownName, UserError
+from hpo.trial import Direction, Event, Goal, TrialState
+from search_spaces import SearchSpace
+from storage import codec, optuna_rows, tables
+from storage.database import Database
+from storage.records import (
+    CONFIRM,
+    RETRAIN,
+    SEARCH,
+    AttemptRecord,
+    EventRecord,
+    LaunchRecord,
+    ModelRecord,
+    Snapshot,
+    StudyRecord,
+)
+from storage.trials import TrialStore
+
+
+@dataclass(frozen=True)
+class StoredStudy:
+    """A study in the database: its record, and what a resume needs besides."""
+
+    id: int
+    record: StudyRecord
+    identity: dict[str, Any]
+    space: SearchSpace
+    folder: str
+    search_state: dict[str, Any]
+    import_from: str | None = None
+
+    @property
+    def name(self) -> str:
+        return self.record.name
+
+    @property
+    def goals(self) -> tuple[Goal, ...]:
+        return self.record.goals
+
+
+@dataclass(frozen=True)
+class StudySummary:
+    """One line of ``hpo list``."""
+
+    name: str
+    objective: str
+    goals: tuple[Goal, ...]
+    created_at: str
+    counts: Mapping[TrialState, int]
+
+
+class Studies:
+    """The studies of one database."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    def names(self) -> list[str]:
+        with self._db.read() as conn:
+            return list(conn.execute(select(tables.studies.c.name).order_by(tables.studies.c.name)).scalars())
+
+    def find(self, name: str) -> StoredStudy | None:
+        with self._db.read() as conn:
+            row = conn.execute(select(tables.studies).where(tables.studies.c.name == name)).first()
+        return _stored(row) if row else None
+
+    def get(self, name: str) -> StoredStudy:
+        """The study called ``name``.
+
+        Raises:
+            UnknownName: there is none; the nearest name is offered.
+        """
+        found = self.find(name)
+        if found is None:
+            raise UnknownName("study", name, self.names())
+        return found
+
+    def create(
+        self,
+        record: StudyRecord,
+        *,
+        identity: Mapping[str, Any],
+        space: SearchSpace,
+        folder: str,
+        import_from: str | None = None,
+    ) -> StoredStudy:
+        """A new study, in Optuna's tables and in ours.
+
+        Raises:
+            UserError: the database holds a plain Optuna study of that name.
+        """
+        with self._db.write() as conn:
+            if conn.execute(
+                select(optuna_rows.studies).where(optuna_rows.studies.c.study_name == record.name)
+            ).first():
+                raise UserError(
+                    f"{self._db.name} already holds an Optuna study called {record.name!r} that hpo did not "
+                    "make. Choose another name."
+                )
+            study_id = optuna_rows.create_study(conn, record.name, record.goals)
+            row = _row(study_id, record, identity, space)
+            conn.execute(insert(tables.studies).values(**row, folder=folder, import_from=import_from))
+        return StoredStudy(study_id, record, dict(identity), space, folder, {}, import_from)
+
+    def delete(self, study: StoredStudy) -> None:
+        """Remove every row of a study; files in its folder are the caller's business."""
+        with self._db.write() as conn:
+            # Ours first and by hand: a server may have been told not to enforce cascades.
+            ids = select(tables.trials.c.id).where(tables.trials.c.study_id == study.id)
+            for table in (tables.points, tables.attempts):
+                conn.execute(delete(table).where(table.c.trial.in_(ids)))
+            for table in (
+                tables.trials, tables.events, tables.launches, tables.leases, tables.models, tables.studies,
+            ):  # fmt: skip
+                conn.execute(delete(table).where(table.c.study_id == study.id))
+            optuna_rows.delete_study(conn, study.id)
+
+    def trials(self, study: StoredStudy, series: str = SEARCH, launch: int | None = None) -> TrialStore:
+        curve = study.goals[0] if len(study.goals) == 1 else None
+        return TrialStore(self._db, study.id, series, study.space, curve=curve, launch=launch)
+
+    def update_file(self, study: StoredStudy, spec_yaml: str) -> None:
+        """Keep the newest study file (same digest, say with more trials)."""
+        self._set(study, spec_yaml=spec_yaml)
+
+    def set_reference_point(self, study: StoredStudy, point: Sequence[float]) -> None:
+        self._set(study, reference_point=codec.dump(list(point)))
+
+    def add_launch(self, study: StoredStudy, launch: LaunchRecord) -> int:
+        row = {
+            "study_id": study.id, "started_at": launch.started_at, "host": launch.host, "pid": launch.pid,
+            "runner": launch.runner, "workers": launch.workers, "settings": codec.dump(dict(launch.settings)),
+            "environment": codec.dump(dict(launch.environment)),
+        }  # fmt: skip
+        with self._db.write() as conn:
+            return int(conn.execute(insert(tables.launches).values(**row)).inserted_primary_key[0])
+
+    def end_launch(self, launch: int, how: str) -> None:
+        t = tables.launches
+        with self._db.write() as conn:
+            conn.execute(update(t).where(t.c.id == launch).values(ended_at=codec.now(), ended_how=how))
+
+    def add_event(self, study: StoredStudy, event: Event, series: str = SEARCH, number: int | None = None) -> None:
+        with self._db.write() as conn:
+            conn.execute(
+                insert(tables.events).values(
+                    study_id=study.id, series=series, number=number, at=codec.now(), kind=event.kind,
+                    message=event.message, details=codec.dump(event.details),
+                )  # fmt: skip
+            )
+
+    def add_model(self, study: StoredStudy, model: ModelRecord) -> None:
+        row = {
+            "study_id": study.id, "created_at": model.created_at, "path": model.path, "trial": model.trial,
+            "manifest": codec.dump(dict(model.manifest)),
+        }  # fmt: skip
+        with self._db.write() as conn:
+            conn.execute(insert(tables.models).values(**row))
+
+    def summaries(self) -> list[StudySummary]:
+        """Every study with its counts of the search's trials by state."""
+        t, s = tables.trials, tables.studies
+        with self._db.read() as conn:
+            studies = conn.execute(select(s).order_by(s.c.created_at)).all()
+            counted = conn.execute(
+                select(t.c.study_id, t.c.state, func.count()).where(t.c.series == SEARCH).group_by(t.c.study_id, t.c.state)
+            ).all()
+        counts: dict[int, dict[TrialState, int]] = {}
+        for study_id, state, count in counted:
+            counts.setdefault(study_id, {})[TrialState(state)] = count
+        return [
+            StudySummary(row.name, row.objective, _goals(row.goals), row.created_at, counts.get(row.study_id, {}))
+            for row in studies
+        ]
+
+    def snapshot(self, name: str) -> Snapshot:
+        """Everything known of a study at this moment.
+
+        Raises:
+            UnknownName: there is no such study.
+        """
+        study = self.get(name)
+        with self._db.read() as conn:
+            launches = [_launch(row) for row in self._rows(conn, tables.launches, study.id)]
+            events = [_event(row) for row in self._rows(conn, tables.events, study.id)]
+            models = [_model(row) for row in self._rows(conn, tables.models, study.id)]
+            attempts = _attempts(conn, study.id)
+        return Snapshot(
+            study=study.record,
+            trials=tuple(self.trials(study).records(points=True)),
+            others={s: tuple(self.trials(study, s).records(points=True)) for s in (CONFIRM, RETRAIN)},
+            launches=tuple(launches),
+            attempts=tuple(attempts),
+            events=tuple(events),
+            models=tuple(models),
+        )
+
+    def _rows(self, conn: Connection, table: Any, study_id: int) -> Sequence[Row[Any]]:
+        return conn.execute(select(table).where(table.c.study_id == study_id).order_by(table.c.id)).all()
+
+    def _set(self, study: StoredStudy, **values: Any) -> None:
+        s = tables.studies
+        with self._db.write() as conn:
+            conn.execute(update(s).where(s.c.study_id == study.id).values(**values))
+
+
+def _row(
+    study_id: int, record: StudyRecord, identity: Mapping[str, Any], space: SearchSpace
+) -> dict[str, Any]:
+    return {
+        "study_id": study_id,
+        "name": record.name,
+        "objective": record.objective,
+        "spec_yaml": record.spec_yaml,
+        "identity": codec.dump(dict(identity)),
+        "digest": record.digest,
+        "goals": codec.dump([[g.metric, g.direction] for g in record.goals]),
+        "monitor": codec.dump([record.monitor.metric, record.monitor.direction]),
+        "search_space": codec.dump(space.to_dict()),
+        "data_fingerprint": record.data_fingerprint,
+        "reference_point": None if record.reference_point is None else codec.dump(list(record.reference_point)),
+        "search_state": "{}",
+        "created_at": record.created_at,
+    }
+
+
+def _stored(row: Row[Any]) -> StoredStudy:
+    metric, direction = codec.load(row.monitor)
+    record = StudyRecord(
+        name=row.name,
+        objective=row.objective,
+        spec_yaml=row.spec_yaml,
+        digest=row.digest,
+        goals=_goals(row.goals),
+        monitor=Goal(metric, Direction(direction)),
+        data_fingerprint=row.data_fingerprint,
+        created_at=row.created_at,
+        reference_point=tuple(codec.load(row.reference_point)) if row.reference_point else None,
+    )
+    space = SearchSpace.from_dict(codec.load(row.search_space))
+    return StoredStudy(
+        row.study_id, record, codec.load(row.identity), space, row.folder, codec.load(row.search_state), row.import_from
+    )
+
+
+def _goals(text: str) -> tuple[Goal, ...]:
+    return tuple(Goal(metric, Direction(direction)) for metric, direction in codec.load(text))
+
+
+def _launch(row: Row[Any]) -> LaunchRecord:
+    return LaunchRecord(
+        row.started_at, row.ended_at, row.ended_how, row.host, row.pid, row.runner, row.workers,
+        codec.load(row.settings), codec.load(row.environment),
+    )  # fmt: skip
+
+
+def _event(row: Row[Any]) -> EventRecord:
+    return EventRecord(row.at, row.series, row.number, row.kind, row.message, codec.load(row.details))
+
+
+def _model(row: Row[Any]) -> ModelRecord:
+    return ModelRecord(row.created_at, row.path, row.trial, codec.load(row.manifest))
+
+
+def _attempts(conn: Connection, study_id: int) -> list[AttemptRecord]:
+    t, a = tables.trials, tables.attempts
+    query = (
+        select(t.c.number, a.c.attempt, a.c.worker, a.c.started_at, a.c.ended_at, a.c.ended_how)
+        .join(t, t.c.id == a.c.trial)
+        .where(t.c.study_id == study_id, t.c.series == SEARCH)
+        .order_by(a.c.started_at)
+    )
+    return [AttemptRecord(*row) for row in conn.execute(query)]

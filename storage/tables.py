@@ -1,0 +1,144 @@
+"""Our tables, beside Optuna's in the same database: what Optuna has no room for.
+
+All begin with ``hpo_``. Times are ISO 8601 text in UTC; JSON is text, written by
+``storage.codec``. A change here needs a migration in ``storage/migrations/versions``.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import BigInteger, Boolean, Column, ForeignKey, Index, Integer, MetaData, String, Table, Text, UniqueConstraint
+from sqlalchemy.dialects.mysql import LONGTEXT
+
+metadata = MetaData()
+
+TIME = String(32)
+LONG = Text().with_variant(LONGTEXT(), "mysql", "mariadb")
+
+studies = Table(
+    "hpo_studies",
+    metadata,
+    Column("study_id", Integer, primary_key=True, autoincrement=False),  # Optuna's studies.study_id
+    Column("name", String(100), nullable=False, unique=True),
+    Column("objective", String(200), nullable=False),
+    Column("spec_yaml", LONG, nullable=False),
+    Column("identity", LONG, nullable=False),
+    Column("digest", String(64), nullable=False),
+    Column("goals", Text, nullable=False),
+    Column("monitor", Text, nullable=False),
+    Column("search_space", LONG, nullable=False),
+    Column("data_fingerprint", String(200), nullable=False),
+    Column("folder", Text, nullable=False),  # absolute; holds one folder per trial
+    Column("import_from", Text),  # the study file's folder, for the user's own modules
+    Column("reference_point", Text),
+    Column("search_state", LONG, nullable=False),
+    Column("created_at", TIME, nullable=False),
+)
+
+launches = Table(
+    "hpo_launches",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("study_id", Integer, ForeignKey("hpo_studies.study_id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("started_at", TIME, nullable=False),
+    Column("ended_at", TIME),
+    Column("ended_how", String(100)),
+    Column("host", String(255), nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column("runner", String(50), nullable=False),
+    Column("workers", Integer, nullable=False),
+    Column("settings", LONG, nullable=False),
+    Column("environment", LONG, nullable=False),
+)
+
+leases = Table(
+    "hpo_leases",
+    metadata,
+    Column(
+        "study_id",
+        Integer,
+        ForeignKey("hpo_studies.study_id", ondelete="CASCADE"),
+        primary_key=True,
+        autoincrement=False,
+    ),
+    Column("owner", String(36), nullable=False),
+    Column("host", String(255), nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column("process_started", String(40), nullable=False),
+    Column("heartbeat_at", TIME, nullable=False),
+)
+
+trials = Table(
+    "hpo_trials",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("study_id", Integer, ForeignKey("hpo_studies.study_id", ondelete="CASCADE"), nullable=False),
+    Column("series", String(20), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("trial_id", Integer),  # Optuna's trials.trial_id; only the search's trials have one
+    Column("subject", Integer),  # the search's trial that this one repeats
+    Column("epochs", Integer, nullable=False),
+    Column("state", String(10), nullable=False),
+    Column("params", LONG, nullable=False),
+    Column("seed", BigInteger, nullable=False),
+    Column("enqueued", Boolean, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("sampler_state", LONG, nullable=False),
+    Column("stop_kind", String(20)),
+    Column("reason", LONG),
+    Column("best_step", Integer),
+    Column("last_step", Integer, nullable=False),
+    Column("goal_values", Text),
+    Column("metrics", LONG, nullable=False),
+    Column("worker", String(255)),
+    Column("started_at", TIME, nullable=False),
+    Column("finished_at", TIME),
+    UniqueConstraint("study_id", "series", "number", name="hpo_trials_number"),
+)
+
+attempts = Table(
+    "hpo_attempts",
+    metadata,
+    Column("trial", Integer, ForeignKey("hpo_trials.id", ondelete="CASCADE"), primary_key=True),
+    Column("attempt", Integer, primary_key=True, autoincrement=False),
+    Column("launch", Integer),
+    Column("worker", String(255)),
+    Column("started_at", TIME, nullable=False),
+    Column("ended_at", TIME),
+    Column("ended_how", String(20)),
+)
+
+points = Table(
+    "hpo_points",
+    metadata,
+    Column("trial", Integer, ForeignKey("hpo_trials.id", ondelete="CASCADE"), primary_key=True),
+    Column("step", Integer, primary_key=True, autoincrement=False),
+    Column("attempt", Integer, nullable=False),
+    Column("at", TIME, nullable=False),
+    Column("metrics", LONG, nullable=False),
+    Column("checkpoint", Text),
+)
+
+events = Table(
+    "hpo_events",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("study_id", Integer, ForeignKey("hpo_studies.study_id", ondelete="CASCADE"), nullable=False),
+    Column("series", String(20), nullable=False),
+    Column("number", Integer),
+    Column("at", TIME, nullable=False),
+    Column("kind", String(50), nullable=False),
+    Column("message", LONG, nullable=False),
+    Column("details", LONG, nullable=False),
+    Index("hpo_events_study", "study_id", "series", "number"),
+)
+
+models = Table(
+    "hpo_models",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("study_id", Integer, ForeignKey("hpo_studies.study_id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("created_at", TIME, nullable=False),
+    Column("path", Text, nullable=False),
+    Column("trial", Integer),
+    Column("manifest", LONG, nullable=False),
+)

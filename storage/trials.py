@@ -1,0 +1,212 @@
+"""The trials of one study and series: every change is one transaction, made by the driver alone.
+
+A *series* is ``search`` (which Optuna's tables mirror), ``confirm`` or ``retrain``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Row, delete, insert, select, update
+
+from hpo.trial import Event, Goal, Metrics, Params, Point, StopKind, StopReason, TrialRecord, TrialState
+from search_spaces import SearchSpace
+from storage import codec, optuna_rows, tables
+from storage.database import Database
+from storage.records import SEARCH
+
+
+class TrialStore:
+    """Reads and writes the trials of one study and series.
+
+    ``curve`` is the goal whose curve Optuna gets as intermediate values: the goal of a
+    single-goal study, None with several goals (Optuna's TPE cannot read those back).
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        study_id: int,
+        series: str,
+        space: SearchSpace,
+        *,
+        curve: Goal | None = None,
+        launch: int | None = None,
+    ) -> None:
+        self._db = database
+        self._study_id = study_id
+        self._series = series
+        self._space = space
+        self._curve = curve
+        self._launch = launch
+        self._ids: dict[int, tuple[int, int | None]] = {}  # number -> (hpo_trials.id, Optuna's trial_id)
+
+    def records(self, *, points: bool = False) -> list[TrialRecord]:
+        """All trials in number order; with ``points``, each with its curve."""
+        t = tables.trials
+        with self._db.read() as conn:
+            rows = conn.execute(self._mine(select(t)).order_by(t.c.number)).all()
+            curves = self._curves(conn) if points else {}
+        self._ids.update({row.number: (row.id, row.trial_id) for row in rows})
+        return [_record(row, tuple(curves.get(row.id, ()))) for row in rows]
+
+    def start(
+        self,
+        number: int,
+        params: Params,
+        *,
+        seed: int,
+        epochs: int,
+        enqueued: bool = False,
+        subject: int | None = None,
+        sampler_state: Mapping[str, Any] | None = None,
+        search_state: Mapping[str, Any] | None = None,
+    ) -> TrialRecord:
+        """A new RUNNING trial, with what the sampler wants kept about it and about the study."""
+        row = {
+            "study_id": self._study_id, "series": self._series, "number": number, "subject": subject,
+            "epochs": epochs, "state": TrialState.RUNNING, "params": codec.dump(params), "seed": seed,
+            "enqueued": enqueued, "attempts": 1, "sampler_state": codec.dump(dict(sampler_state or {})),
+            "last_step": 0, "metrics": "{}", "started_at": codec.now(),
+        }  # fmt: skip
+        with self._db.write() as conn:
+            trial_id = None
+            if self._series == SEARCH:
+                trial_id = optuna_rows.add_trial(conn, self._study_id, number, params, self._space)
+            key = conn.execute(insert(tables.trials).values(**row, trial_id=trial_id)).inserted_primary_key[0]
+            self._ids[number] = (int(key), trial_id)
+            self._add_attempt(conn, int(key), 1)
+            if search_state is not None:
+                s = tables.studies
+                state = codec.dump(dict(search_state))
+                conn.execute(update(s).where(s.c.study_id == self._study_id).values(search_state=state))
+        return TrialRecord(
+            number, TrialState.RUNNING, params, seed, enqueued=enqueued, subject=subject, epochs=epochs,
+            sampler_state=dict(sampler_state or {}), started_at=row["started_at"],
+        )  # fmt: skip
+
+    def restart(self, number: int, attempt: int) -> None:
+        """A QUEUED trial runs again, for the ``attempt``-th time."""
+        key, trial_id = self._ids[number]
+        with self._db.write() as conn:
+            self._update(conn, key, state=TrialState.RUNNING, attempts=attempt)
+            self._add_attempt(conn, key, attempt)
+            if trial_id is not None:
+                optuna_rows.set_state(conn, trial_id, TrialState.RUNNING)
+
+    def worked_by(self, number: int, attempt: int, worker: str) -> None:
+        """Note who runs an attempt."""
+        key, _ = self._ids[number]
+        a = tables.attempts
+        with self._db.write() as conn:
+            self._update(conn, key, worker=worker)
+            conn.execute(update(a).where(a.c.trial == key, a.c.attempt == attempt).values(worker=worker))
+
+    def add_point(self, number: int, point: Point, *, attempt: int, replace: bool = False) -> None:
+        """Keep one step; durable when this returns. ``replace`` when a resumed trial repeats it."""
+        key, trial_id = self._ids[number]
+        p = tables.points
+        with self._db.write() as conn:
+            if replace:
+                conn.execute(delete(p).where(p.c.trial == key, p.c.step == point.step))
+            conn.execute(
+                insert(p).values(
+                    trial=key, step=point.step, attempt=attempt, at=codec.now(),
+                    metrics=codec.dump(point.metrics), checkpoint=point.checkpoint,
+                )  # fmt: skip
+            )
+            self._update(conn, key, last_step=point.step)
+            self._add_events(conn, number, point.events)
+            if trial_id is not None and self._curve is not None and self._curve.metric in point.metrics:
+                value = point.metrics[self._curve.metric]
+                optuna_rows.add_curve_value(conn, trial_id, point.step, value, replace)
+
+    def finish(
+        self,
+        number: int,
+        reason: StopReason,
+        *,
+        values: Sequence[float] | None,
+        metrics: Metrics,
+        best_step: int | None,
+        attempt: int,
+        events: Sequence[Event] = (),
+    ) -> None:
+        """End an attempt: the trial is complete, pruned, failed, or (interrupted) queued again."""
+        key, trial_id = self._ids[number]
+        state, at = reason.state, codec.now()
+        a = tables.attempts
+        with self._db.write() as conn:
+            self._update(
+                conn, key, state=state, stop_kind=reason.kind, reason=reason.message, best_step=best_step,
+                goal_values=None if values is None else codec.dump(list(values)), metrics=codec.dump(metrics),
+                finished_at=at if state.is_finished else None,
+            )  # fmt: skip
+            conn.execute(
+                update(a).where(a.c.trial == key, a.c.attempt == attempt).values(ended_at=at, ended_how=reason.kind)
+            )
+            self._add_events(conn, number, events)
+            if trial_id is not None:
+                optuna_rows.set_state(conn, trial_id, state)
+                if values is not None:
+                    optuna_rows.add_values(conn, trial_id, values)
+                if state.is_finished:
+                    optuna_rows.add_attributes(conn, trial_id, _attributes(reason, best_step, metrics))
+
+    def _mine(self, query: Any) -> Any:
+        t = tables.trials
+        return query.where(t.c.study_id == self._study_id, t.c.series == self._series)
+
+    def _curves(self, conn: Connection) -> dict[int, list[Point]]:
+        p, t = tables.points, tables.trials
+        query = self._mine(select(p).join(t, t.c.id == p.c.trial)).order_by(p.c.trial, p.c.step)
+        curves: dict[int, list[Point]] = {}
+        for row in conn.execute(query):
+            curves.setdefault(row.trial, []).append(Point(row.step, codec.load(row.metrics), row.checkpoint))
+        return curves
+
+    def _update(self, conn: Connection, key: int, **values: Any) -> None:
+        conn.execute(update(tables.trials).where(tables.trials.c.id == key).values(**values))
+
+    def _add_attempt(self, conn: Connection, key: int, attempt: int) -> None:
+        row = {"trial": key, "attempt": attempt, "launch": self._launch, "started_at": codec.now()}
+        conn.execute(insert(tables.attempts).values(**row))
+
+    def _add_events(self, conn: Connection, number: int | None, events: Sequence[Event]) -> None:
+        for event in events:
+            conn.execute(
+                insert(tables.events).values(
+                    study_id=self._study_id, series=self._series, number=number, at=codec.now(),
+                    kind=event.kind, message=event.message, details=codec.dump(event.details),
+                )  # fmt: skip
+            )
+
+
+def _attributes(reason: StopReason, best_step: int | None, metrics: Metrics) -> dict[str, Any]:
+    """What optuna-dashboard shows with a trial. Optuna keeps NaN in JSON as it is."""
+    return {"stopped": str(reason.kind), "reason": reason.message, "best_step": best_step, "metrics": metrics}
+
+
+def _record(row: Row[Any], points: tuple[Point, ...]) -> TrialRecord:
+    reason = StopReason(StopKind(row.stop_kind), row.reason) if row.stop_kind else None
+    return TrialRecord(
+        number=row.number,
+        state=TrialState(row.state),
+        params=codec.load(row.params),
+        seed=row.seed,
+        values=tuple(codec.load(row.goal_values)) if row.goal_values else None,
+        metrics=codec.load(row.metrics),
+        best_step=row.best_step,
+        last_step=row.last_step,
+        reason=reason,
+        enqueued=row.enqueued,
+        attempts=row.attempts,
+        worker=row.worker,
+        started_at=row.started_at,
+        finished_at=row.finished_at,
+        sampler_state=codec.load(row.sampler_state),
+        points=points,
+        subject=row.subject,
+        epochs=row.epochs,
+    )
