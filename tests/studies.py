@@ -1,0 +1,44 @@
+"""Small studies for tests: write a study file, run it, read its rows with plain SQL."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import create_engine, text
+
+from hpo import service
+
+BRANIN: dict[str, Any] = {
+    "name": "branin",
+    "objective": "analytic",
+    "data": {"function": "branin"},
+    "goals": [{"metric": "f1"}],
+    "sampler": {"name": "random"},
+    "budget": {"trials": 8, "epochs": 4},
+    "seed": 3,
+    "retrain": {"confirm": 0, "pick": "f1"},
+}
+
+
+def write(folder: Path, **fields: Any) -> Path:
+    """A study file in ``folder``: BRANIN with some fields replaced (JSON is YAML)."""
+    spec = {**BRANIN, **fields}
+    path = folder / f"{spec['name']}.yaml"
+    path.write_text(json.dumps({key: value for key, value in spec.items() if value is not None}))
+    return path
+
+
+def launch(folder: Path, url: str, **fields: Any) -> service.Launched:
+    options = {key: fields.pop(key) for key in ("runner", "workers", "interrupt", "listeners") if key in fields}
+    return service.launch(write(folder, **fields), storage=url, runs=folder / "runs", **options)
+
+
+def rows(url: str, query: str) -> list[tuple[Any, ...]]:
+    """What the database says, not through hpo's own code."""
+    engine = create_engine(url)
+    with engine.connect() as connection:
+        found = [tuple(row) for row in connection.execute(text(query))]
+    engine.dispose()
+    return found

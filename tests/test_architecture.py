@@ -1,0 +1,140 @@
+"""The rules of the house: who may know whom, which library lives where, and a light start."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+# The higher number may import the lower, never the other way and never its own floor.
+# A room is the longest name below that a module begins with; inside a room anything goes.
+FLOORS = {
+    "hpo.errors": 0,
+    "search_spaces": 1,
+    "hpo.training.settings": 1,
+    "hpo.trial": 2,
+    "hpo.training": 3,
+    "hpo.evaluation": 3,
+    "hpo.pareto": 3,
+    "hpo.where": 3,
+    "hpo.environment": 3,
+    "hpo.spec": 4,
+    "objectives": 4,
+    "hpo.search": 4,
+    "storage": 4,
+    "hpo.plan": 5,
+    "hpo.study": 6,
+    "hpo.interrupt": 7,
+    "hpo.runners": 7,
+    "hpo.export": 7,
+    "hpo.reports": 7,
+    "hpo.choice": 8,
+    "hpo.resolve": 8,
+    "hpo.starter": 8,
+    "hpo.service": 9,
+    "hpo.printing": 10,
+    "cli": 11,
+    "hpo": -1,  # the package itself: a version and nothing else
+}
+
+LIBRARIES = {
+    "torch": ("hpo/training/", "hpo/evaluation/", "hpo/export/", "objectives/"),
+    "ray": ("hpo/runners/ray_tune.py",),
+    "optuna": ("hpo/search/", "storage/database.py"),
+    "sqlalchemy": ("storage/",),
+    "alembic": ("storage/",),
+    "typer": ("cli.py",),
+    "onnx": ("hpo/export/",),
+    "onnxruntime": ("hpo/export/",),
+    "safetensors": ("hpo/export/",),
+    "plotly": ("hpo/reports/",),
+    "jinja2": ("hpo/reports/",),
+}
+WITHOUT_TORCH = {"hpo/training/settings.py", "hpo/training/__init__.py"}
+
+
+def _sources() -> list[Path]:
+    folders = ("hpo", "objectives", "search_spaces", "storage")
+    return [ROOT / "cli.py", *(p for folder in folders for p in (ROOT / folder).rglob("*.py"))]
+
+
+def _module(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def _imports(path: Path) -> set[str]:
+    """Every module that a file imports, at its top, in a function or for type checking."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found.update({node.module, *(f"{node.module}.{alias.name}" for alias in node.names)})
+    return found
+
+
+def _room(module: str) -> str | None:
+    rooms = [room for room in FLOORS if module == room or module.startswith(room + ".")]
+    return max(rooms, key=len, default=None)
+
+
+@pytest.mark.parametrize("path", _sources(), ids=_module)
+def test_imports_go_down_the_floors(path: Path) -> None:
+    own = _room(_module(path))
+    assert own is not None, f"{path} stands on no floor"
+    for module in _imports(path):
+        room = _room(module)
+        if room is None or room == own or module in ("hpo", "hpo.__version__"):
+            continue
+        if room == "hpo" and (ROOT / (module.replace(".", "/") + ".py")).exists() is False:
+            continue  # a name out of the package itself, not a module
+        assert FLOORS[room] < FLOORS[own], f"{_module(path)} (floor {FLOORS[own]}) imports {module} ({FLOORS[room]})"
+
+
+@pytest.mark.parametrize("path", _sources(), ids=_module)
+def test_each_library_stays_in_its_room(path: Path) -> None:
+    name = str(path.relative_to(ROOT))
+    for library in {module.partition(".")[0] for module in _imports(path)} & set(LIBRARIES):
+        assert name.startswith(LIBRARIES[library]), f"{name} imports {library}"
+        assert not (library == "torch" and name in WITHOUT_TORCH)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "objectives").glob("*/__init__.py")), ids=_module)
+def test_an_objectives_front_door_loads_no_torch(path: Path) -> None:
+    code = f"import sys, {_module(path)}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+def test_nothing_below_the_service_knows_an_objective_by_name() -> None:
+    names = [p.parent.name for p in (ROOT / "objectives").glob("*/__init__.py")]
+    for path in (ROOT / "hpo").rglob("*.py"):
+        imported = _imports(path)
+        assert not [n for n in names if any(m.startswith(f"objectives.{n}") for m in imported)], path
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import cli",
+        "import cli, hpo.service",
+        "import cli; cli.app(['--help'])",
+        "import cli; cli.app(['objectives'])",
+        "import cli; cli.app(['init', 'analytic'])",
+        "import cli; cli.app(['list', '--storage', 'sqlite:///none.db'])",
+    ],
+)
+def test_commands_that_need_no_torch_load_no_heavy_library(statement: str) -> None:
+    code = (
+        "import sys\ntry:\n"
+        f"    {statement}\n"
+        "except BaseException:\n    pass\n"
+        "print([m for m in ('torch', 'ray', 'optuna') if m in sys.modules], file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stderr.strip().splitlines()[-1] == "[]", done.stderr
