@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from hpo.errors import ExportFailed, UserError
 from hpo.export.retrain import Luck, luck
 from hpo.pareto import ParetoFront, signs
@@ -50,11 +52,12 @@ def choose(snapshot: Snapshot, policy: Policy, confirm: int, where: Sequence[str
         raise UserError(f"No completed trial has {' and '.join(where)}.")
     number = front.pick(policy)
     first = top(trials, goals, policy, confirm)
-    confirmed = _confirmed(snapshot, first, goals, policy)
+    confirmed = _confirmed(snapshot, front, first, policy)
     return Choice(number if confirmed is None else confirmed.winner, front, confirmed)
 
 
-def _confirmed(snapshot: Snapshot, numbers: Sequence[int], goals: Sequence[Goal], policy: Policy) -> Luck | None:
+def _confirmed(snapshot: Snapshot, front: ParetoFront, numbers: Sequence[int], policy: Policy) -> Luck | None:
+    goals = front.goals
     runs = [run for run in snapshot.others.get(CONFIRM, ()) if run.subject in numbers]
     if not numbers or {run.subject for run in runs} != set(numbers):
         return None
@@ -66,7 +69,21 @@ def _confirmed(snapshot: Snapshot, numbers: Sequence[int], goals: Sequence[Goal]
             runs,
             picked,
             goals,
-            winner=lambda trials: ParetoFront.of(trials, goals).pick(policy),
+            winner=lambda trials: _winner(front, trials, policy),
         )
     except ExportFailed:
         return None  # not one of the fresh runs completed: nothing is confirmed
+
+
+def _winner(front: ParetoFront, trials: Sequence[TrialRecord], policy: Policy) -> int:
+    """Which of ``trials`` the policy picks, measured on the scale of the whole front.
+
+    A knee of the few alone would be another point: three trials of a front stretch the
+    scale between themselves.
+    """
+    values = {number: tuple(row) for number, row in zip(front.numbers, front.values, strict=True)}
+    values.update({trial.number: trial.values for trial in trials if trial.values is not None})
+    numbers = tuple(sorted(values))
+    whole = ParetoFront(front.goals, numbers, np.array([values[number] for number in numbers]))
+    order = whole.ranked(policy)
+    return min((trial.number for trial in trials), key=order.index)

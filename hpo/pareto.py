@@ -58,69 +58,72 @@ class ParetoFront:
 
         Ties go to the lowest number. A goal on which all agree does not count.
         """
-        return self._nearest(np.ones(len(self.goals)))
-
-    def best(self, metric: str) -> int:
-        """The trial that is best at one goal; ties go to the one nearest the ideal point."""
-        column = [goal.metric for goal in self.goals].index(metric)
-        turned = self.values[:, column] * signs(self.goals)[column]
-        distance = self._distances(np.ones(len(self.goals)))
-        order = sorted(range(len(self)), key=lambda i: (turned[i], distance[i], self.numbers[i]))
-        return self.numbers[order[0]]
+        return self.pick("knee")
 
     def pick(self, policy: str | Mapping[str, float]) -> int:
         """The trial that ``policy`` chooses: ``knee``, a goal's metric, or weights per goal.
 
-        Weights scale the distance to the ideal point, goal by goal; a goal left out counts 0.
+        A metric takes the trial best at it (of equal ones the nearest to the ideal point);
+        weights scale the distance to the ideal point goal by goal, one left out counts 0.
 
         Raises:
             UserError: the front is empty, or no weight is above 0.
             UnknownName: the policy, or a weighted metric, is no goal of this study.
         """
-        metrics = [goal.metric for goal in self.goals]
         if not self.numbers:
             raise UserError("There is no completed trial to pick from yet.")
-        if isinstance(policy, Mapping):
-            for name, weight in policy.items():
-                if name not in metrics:
-                    raise UnknownName("goal", name, metrics)
-                if not weight >= 0:
-                    raise UserError(f"A weight must be 0 or more; got {name}={weight}.")
-            weights = np.array([float(policy.get(metric, 0.0)) for metric in metrics])
-            if not weights.any():
-                raise UserError("At least one weight must be above 0.")
-            return self._nearest(weights)
-        if policy == "knee":
-            return self.knee()
-        if policy not in metrics:
-            raise UnknownName("pick policy", policy, ["knee", *metrics])
-        return self.best(policy)
+        return self.ranked(policy)[0]
 
     def ranked(self, policy: str | Mapping[str, float]) -> list[int]:
-        """The front's trials from the one ``pick`` would choose downwards."""
-        left, order = self, []
-        while len(left):
-            order.append(left.pick(policy))
-            keep = [i for i, number in enumerate(left.numbers) if number != order[-1]]
-            left = ParetoFront(self.goals, tuple(left.numbers[i] for i in keep), left.values[keep])
-        return order
+        """All trials of the front from the one that ``pick`` would choose downwards.
+
+        Raises:
+            UserError, UnknownName: as ``pick``.
+        """
+        metrics = [goal.metric for goal in self.goals]
+        if isinstance(policy, str) and policy != "knee":
+            if policy not in metrics:
+                raise UnknownName("pick policy", policy, ["knee", *metrics])
+            column = metrics.index(policy)
+            first = self.values[:, column] * signs(self.goals)[column]
+            second = self._distances(np.ones(len(metrics)))
+        else:
+            first = self._distances(self._weights(policy))
+            second = np.zeros(len(self))
+        # Rounding must not decide a tie: past twelve digits the lowest number wins.
+        order = np.lexsort((np.array(self.numbers), _rounded(second), _rounded(first)))
+        return [self.numbers[i] for i in order]
 
     def _distances(self, weights: np.ndarray) -> np.ndarray:
+        if not self.numbers:
+            return np.empty(0)
         turned = self.values * signs(self.goals)
         low, span = turned.min(axis=0), np.ptp(turned, axis=0)
         scaled = np.divide(turned - low, span, out=np.zeros_like(turned), where=span > 0)
         return np.linalg.norm(scaled * weights, axis=1)
 
-    def _nearest(self, weights: np.ndarray) -> int:
-        distances = self._distances(weights)
-        best = distances.min()
-        # Rounding must not decide a tie: within one part in 10^12 the lowest number wins.
-        return min(n for n, d in zip(self.numbers, distances, strict=True) if d <= best + 1e-12)
+    def _weights(self, policy: str | Mapping[str, float]) -> np.ndarray:
+        metrics = [goal.metric for goal in self.goals]
+        if isinstance(policy, str):
+            return np.ones(len(metrics))
+        for name, weight in policy.items():
+            if name not in metrics:
+                raise UnknownName("goal", name, metrics)
+            if not weight >= 0:
+                raise UserError(f"A weight must be 0 or more; got {name}={weight}.")
+        weights = np.array([float(policy.get(metric, 0.0)) for metric in metrics])
+        if not weights.any():
+            raise UserError("At least one weight must be above 0.")
+        return weights
 
 
 def signs(goals: Sequence[Goal]) -> np.ndarray:
     """(n_goals,): 1 where lower is better, -1 where higher is."""
     return np.array([1.0 if goal.direction is Direction.MINIMIZE else -1.0 for goal in goals])
+
+
+def _rounded(values: np.ndarray) -> np.ndarray:
+    return np.array([float(f"{value:.12g}") for value in values])
 
 
 def reference_point(values: np.ndarray, goals: Sequence[Goal]) -> tuple[float, ...]:
