@@ -97,6 +97,8 @@ def launch(
         studies = Studies(database)
         study = _create_or_check(studies, plan, text, runs)
         with _session(database, studies, study, plan, runner, workers, interrupt) as session:
+            if study.record.spec_yaml != text:
+                studies.update_file(study, text)
             ended = sum(record.state.is_finished for record in studies.trials(study).records())
             session = replace(session, listeners=listeners(plan, ended))
             _search(session)
@@ -273,8 +275,6 @@ def _create_or_check(studies: Studies, plan: Plan, text: str, runs: Path) -> Sto
         raise StudyFileError(
             f"budget.trials is {trials}, but study {plan.name!r} has {done} trials already; it can only grow."
         )
-    if study.record.spec_yaml != text:
-        studies.update_file(study, text)
     return study
 
 
