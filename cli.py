@@ -205,7 +205,7 @@ def retrain(
             storage, name, trial=trial, pick=printing.policy(pick), runner=runner, workers=workers,
             interrupt=interrupt, listeners=live,
         )  # fmt: skip
-    if interrupt.requested:
+    if retrained is None:
         raise typer.Exit(130)
     printing.show_retrained(retrained, as_json)
 
@@ -301,10 +301,10 @@ def _live() -> Iterator[Callable[..., Any]]:
 
     with ExitStack() as stack:
 
-        def make(plan: Any, done: int) -> list[Any]:
+        def make(plan: Any, ended: Any) -> list[Any]:
             from hpo.reports.live import LiveTable
 
-            return [stack.enter_context(LiveTable(plan.goals, plan.spec.budget.trials, done=done))]
+            return [stack.enter_context(LiveTable(plan.goals, plan.spec.budget.trials, already=ended))]
 
         yield make
 

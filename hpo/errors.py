@@ -1,19 +1,19 @@
 """Every error that hpo raises on purpose, drawn as one tree.
 
-    HpoError
-    ├── UserError            the input is wrong: one message, exit code 2
-    │   ├── StudyFileError   a study file cannot be used as it stands
-    │   ├── SpaceError       a search space, or a point in it, breaks its rules
-    │   ├── UnknownName      a name nobody knows; the nearest known one is offered
-    │   ├── DataError        a data file is missing, broken, or of another form
-    │   ├── StorageError     a database cannot be reached, read or written
-    │   ├── StudyChanged     the study file no longer describes the stored study
-    │   ├── StudyBusy        another process is running this study right now
-    │   └── BundleError      a model bundle is incomplete, changed or unreadable
-    └── WorkError            the input was fine, the work was not: exit code 1
-        ├── TrialFailed      one trial cannot go on; the study can
-        ├── RunnerFailed     the runner itself broke (Ray would not start, ...)
-        └── ExportFailed     a format could not be made, or differs from the model
+HpoError
+├── UserError            the input is wrong: one message, exit code 2
+│   ├── StudyFileError   a study file cannot be used as it stands
+│   ├── SpaceError       a search space, or a point in it, breaks its rules
+│   ├── UnknownName      a name nobody knows; the nearest known one is offered
+│   ├── DataError        a data file is missing, broken, or of another form
+│   ├── StorageError     a database cannot be reached, read or written
+│   ├── StudyChanged     the study file no longer describes the stored study
+│   ├── StudyBusy        another process is running this study right now
+│   └── BundleError      a model bundle is incomplete, changed or unreadable
+└── WorkError            the input was fine, the work was not: exit code 1
+    ├── TrialFailed      one trial cannot go on; the study can
+    ├── RunnerFailed     the runner itself broke (Ray would not start, ...)
+    └── ExportFailed     a format could not be made, or differs from the model
 """
 
 from __future__ import annotations

@@ -15,7 +15,9 @@ from storage.records import Snapshot
 
 if TYPE_CHECKING:
     from hpo.choice import Choice
-    from hpo.service import Launched
+    from hpo.export.bundle import ModelBundle
+    from hpo.export.verify import VerifyReport
+    from hpo.service import Launched, Retrained
     from storage.studies import StudySummary
 
 Row = dict[str, Any]
@@ -172,6 +174,61 @@ def launch_summary(launched: Launched, path: str) -> str:
         lines.append(f"Front: {len(choice.front)} trials. Picked: trial {choice.number} ({values}).")
     lines.append(f"Next: hpo front {name} · hpo best {name} · hpo report {name} · hpo retrain {name}")
     return "\n".join(lines)
+
+
+def show_retrained(retrained: Retrained, as_json: bool) -> None:
+    """The promise and what the seeds made of it, on validation and on the test set."""
+    summary = retrained.summary
+    if as_json:
+        print_json({"study": retrained.name, "summary": summary, "baselines": retrained.baselines})
+        return
+    print(f"Trial {summary.trial} of {retrained.name}, retrained with {len(summary.seeds)} seeds:")
+    for line in summary.lines:
+        print(f"  {line}")
+    tests = [name for name in summary.spreads if name.startswith("test_")]
+    if tests:
+        print("On the test set, read here for the first time:")
+        show(_against_baselines(retrained, tests))
+    print(f"Next: hpo export {retrained.name}")
+
+
+def _against_baselines(retrained: Retrained, tests: Sequence[str]) -> list[Row]:
+    """One row per test metric: mean and spread over the seeds, and each baseline."""
+    rows = []
+    for name in tests:
+        spread = retrained.summary.spreads[name]
+        row: Row = {"metric": name, "mean": spread.mean, "std": spread.std}
+        row.update({baseline: metrics.get(name) for baseline, metrics in retrained.baselines.items()})
+        rows.append(row)
+    return rows
+
+
+def show_bundle(bundle: ModelBundle, as_json: bool) -> None:
+    """What was made: each format, how far from PyTorch, how fast, how large."""
+    if as_json:
+        print_json({"path": str(bundle.folder), "digest": bundle.digest, **bundle.manifest.model_dump(mode="json")})
+        return
+    rows = []
+    for name, entry in bundle.manifest.formats.items():
+        row: Row = {"format": name, "released": "yes" if entry.released else "no", "MB": entry.size_mb}
+        for latency in entry.latency:
+            row[f"p50 ms at {latency.batch}"] = latency.p50_ms
+            row[f"p95 ms at {latency.batch}"] = latency.p95_ms
+            row[f"× eager at {latency.batch}"] = latency.speedup
+        row["why not"] = entry.reason
+        rows.append(row)
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    show([{name: row.get(name) for name in names} for row in rows])
+    print(f"Bundle: {bundle.folder}\nNext: hpo verify {bundle.folder}")
+
+
+def show_verified(report: VerifyReport, as_json: bool) -> bool:
+    """What the check found; whether all is good."""
+    if as_json:
+        print_json({"good": report.is_good, "lines": report.lines})
+    else:
+        print("\n".join(report.lines))
+    return report.is_good
 
 
 def _counted(trials: Sequence[TrialRecord]) -> str:

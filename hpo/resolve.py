@@ -31,6 +31,7 @@ def resolve(spec: StudySpec, source: str = "study file", import_from: str | None
     try:
         plan = _plan(spec, import_from)
         Search(search_settings(plan))  # refuses what the sampler or the pruner cannot take
+        _check_enqueued(plan)
     except UserError as error:
         raise StudyFileError(f"{source}: {error}") from error
     return plan
@@ -76,7 +77,6 @@ def _plan(spec: StudySpec, import_from: str | None) -> Plan:
         data_fingerprint=facts.fingerprint,
         import_from=import_from,
     )
-    _check_enqueued(plan)
     _check_pick(plan)
     _check_determinism(plan, metrics)
     _check_formats(spec)
@@ -194,7 +194,7 @@ def _check_determinism(plan: Plan, metrics: Mapping[str, Metric]) -> None:
         if metrics[goal.metric].timing:
             raise StudyFileError(
                 f"deterministic: {goal.metric} depends on the clock and differs from run to run; "
-                "choose a goal that does not (forward_gflops, parameter_mb, peak_memory_mb), or leave deterministic out."
+                "choose one that does not (forward_gflops, parameter_mb, peak_memory_mb), or leave deterministic out."
             )
     if plan.spec.budget.timeout is not None:
         raise StudyFileError("deterministic: a timeout ends the study at another trial each time; use budget.trials.")

@@ -12,23 +12,29 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hpo import environment, runners
+from hpo.choice import Choice, Policy, top
+from hpo.choice import choose as choose_trial
 from hpo.errors import StudyChanged, StudyFileError, UserError
+from hpo.export.retrain import RetrainSummary, summarise
 from hpo.interrupt import Interrupt
 from hpo.plan import Plan
 from hpo.resolve import resolve, search_settings
 from hpo.spec import StudySpec
-from hpo.study import FixedJobs, JobSource, Listener, Study
-from hpo.trial import Params, TrialRecord, derive_seed
+from hpo.study import FixedJobs, JobSource, Listener, Study, make_job
+from hpo.trial import Metrics, Params, TrialRecord, TrialState, derive_seed
+from objectives import registry
+from objectives.base import TrainingObjective
 from storage import codec
 from storage.database import Database
 from storage.leases import Lease
-from storage.records import CONFIRM, RETRAIN, SEARCH, LaunchRecord, Snapshot, StudyRecord
+from storage.records import CONFIRM, RETRAIN, SEARCH, LaunchRecord, ModelRecord, Snapshot, StudyRecord
 from storage.studies import StoredStudy, Studies, StudySummary
 
 if TYPE_CHECKING:
-    from hpo.choice import Choice
+    from hpo.export.bundle import ModelBundle
+    from hpo.export.verify import VerifyReport
 
-MakeListeners = Callable[[Plan, int], Sequence[Listener]]
+MakeListeners = Callable[[Plan, Sequence[TrialRecord]], Sequence[Listener]]
 
 
 @dataclass(frozen=True)
@@ -78,13 +84,13 @@ def launch(
     runner: str | None = None,
     workers: int | None = None,
     interrupt: Interrupt | None = None,
-    listeners: MakeListeners = lambda plan, done: (),
+    listeners: MakeListeners = lambda plan, ended: (),
 ) -> Launched:
     """Create, resume or extend the study of a file, run it, and confirm the top of its front.
 
     Args:
         runs: where a new study puts its folder of trials.
-        listeners: from the plan and the number of trials ended so far.
+        listeners: made from the plan and the trials that ended in earlier launches.
 
     Raises:
         UserError: the file, the storage or the combination of both is wrong; StudyChanged
@@ -99,7 +105,7 @@ def launch(
         with _session(database, studies, study, plan, runner, workers, interrupt) as session:
             if study.record.spec_yaml != text:
                 studies.update_file(study, text)
-            ended = sum(record.state.is_finished for record in studies.trials(study).records())
+            ended = [record for record in studies.trials(study).records() if record.state.is_finished]
             session = replace(session, listeners=listeners(plan, ended))
             _search(session)
             if not session.interrupt.requested:
@@ -125,18 +131,15 @@ def snapshot(storage: str, name: str) -> Snapshot:
 
 
 def choose(
-    storage: str, name: str, *, pick: str | Mapping[str, float] | None = None, where: Sequence[str] = ()
+    storage: str, name: str, *, pick: Policy | None = None, where: Sequence[str] = ()
 ) -> tuple[Snapshot, Choice]:
     """The trial that a policy picks among those for which every comparison holds.
 
     Raises:
         UserError: no trial is left, or the policy or a comparison is wrong.
     """
-    from hpo.choice import choose as choose_trial
-
     found = snapshot(storage, name)
-    spec = StudySpec.parse(found.study.spec_yaml, name)
-    return found, choose_trial(found, pick or spec.retrain.pick, spec.retrain.confirm, where)
+    return found, _choose(found, StudySpec.parse(found.study.spec_yaml, name), pick, where)
 
 
 def delete(storage: str, name: str) -> Path:
@@ -158,7 +161,22 @@ def report(storage: str, name: str, out: Path) -> list[Path]:
     """Write the report of a study; the files, the page first."""
     from hpo.reports.page import write_report
 
-    return write_report(snapshot(storage, name), out)
+    found = snapshot(storage, name)
+    chosen = None
+    if any(trial.state is TrialState.COMPLETE for trial in found.trials):
+        chosen = choose(storage, name)[1].number
+    return write_report(found, out, chosen=chosen)
+
+
+@dataclass(frozen=True)
+class Retrained:
+    """The picked trial, its runs over the seeds, and what they showed."""
+
+    name: str
+    promise: TrialRecord
+    runs: Sequence[TrialRecord]
+    summary: RetrainSummary
+    baselines: Mapping[str, Metrics]  # of simpler methods, on the test set
 
 
 def retrain(
@@ -166,23 +184,32 @@ def retrain(
     name: str,
     *,
     trial: int | None = None,
-    pick: str | Mapping[str, float] | None = None,
+    pick: Policy | None = None,
     runner: str | None = None,
     workers: int | None = None,
     interrupt: Interrupt | None = None,
-    listeners: MakeListeners = lambda plan, done: (),
-) -> tuple[TrialRecord, list[TrialRecord], Plan]:
-    """Train the picked trial again on the full budget, once per seed; the promise and the runs.
+    listeners: MakeListeners = lambda plan, ended: (),
+) -> Retrained | None:
+    """Train the picked trial again on the full budget, once per seed, and read the test set.
 
-    What has been run already is not run again. The test set is read here.
+    What has been run already is not run again. None when interrupted.
+
+    Raises:
+        UserError: there is no such study or trial, or its data changed.
+        ExportFailed: no seed completed.
     """
+    interrupt = interrupt or Interrupt()
     with Database(storage) as database:
         studies = Studies(database)
         study = studies.get(name)
+        found = studies.snapshot(name)
         plan = _stored_plan(study)
-        promise = _picked(storage, study, trial, pick)
+        if trial is not None:
+            promise = get_trial(found, trial)
+        else:
+            promise = get_trial(found, _choose(found, plan.spec, pick, ()).number)
         with _session(database, studies, study, plan, runner, workers, interrupt) as session:
-            session = replace(session, listeners=listeners(plan, 0))
+            session = replace(session, listeners=listeners(plan, ()))
             policy = plan.spec.retrain
             source = FixedJobs(
                 plan,
@@ -195,7 +222,82 @@ def retrain(
                 listeners=session.listeners,
             )
             session.run(source)
-            return promise, source.results(), plan
+        return None if interrupt.requested else _retrained(plan, promise, source.results())
+
+
+def export(storage: str, name: str, out: Path, *, overwrite: bool = False) -> ModelBundle:
+    """Write the retrained model of a study as a bundle, and record it with the study.
+
+    The weights are those of the newest retraining's best seed.
+
+    Raises:
+        UserError: nothing has been retrained yet, or ``out`` cannot be written.
+        ExportFailed: not one format could be released.
+    """
+    from hpo.export.release import export_model
+    from hpo.training.checkpoints import BEST, load_weights
+
+    with Database(storage) as database:
+        studies = Studies(database)
+        study, found = studies.get(name), studies.snapshot(name)
+        plan = _stored_plan(study)
+        retrained = _newest_retraining(plan, found)
+        shipped = next(run for run in retrained.runs if run.number == retrained.summary.shipped)
+        job = make_job(plan, shipped, RETRAIN, Path(study.folder))
+        objective = registry.find(plan.spec.objective, plan.import_from)
+        if not isinstance(objective, TrainingObjective):
+            raise UserError(f"{plan.spec.objective} trains no model, so there is nothing to export.")
+        bundle = export_model(
+            objective.task(job),
+            load_weights(Path(job.folder) / BEST),
+            objective=plan.spec.objective,
+            params=shipped.params,
+            out=out,
+            formats=plan.spec.export.formats,
+            manifest_facts=_origin(plan, retrained, shipped),
+            config_yaml=study.record.spec_yaml,
+            metrics={
+                "promised": retrained.promise.metrics,
+                "shipped": shipped.metrics,
+                "seeds": retrained.summary,
+                "baselines": retrained.baselines,
+            },
+            atol=plan.spec.export.atol,
+            rtol=plan.spec.export.rtol,
+            overwrite=overwrite,
+            import_from=plan.import_from,
+        )
+        manifest = {**bundle.manifest.model_dump(mode="json"), "digest": bundle.digest}
+        studies.add_model(study, ModelRecord(codec.now(), str(out.resolve()), retrained.promise.number, manifest))
+        return bundle
+
+
+def verify(bundle: Path) -> VerifyReport:
+    """Check every byte and every format of a bundle; the working folder may hold its objective.
+
+    Raises:
+        BundleError: a file is missing, changed, not listed or outside the folder.
+    """
+    from hpo.export.verify import verify_bundle
+
+    return verify_bundle(bundle, import_from=str(Path.cwd()))
+
+
+def dashboard(storage: str, port: int, ready: Callable[[str], None]) -> None:
+    """Serve optuna-dashboard for a storage on loopback until interrupted.
+
+    Raises:
+        UserError: there is no such database, or the port is taken.
+    """
+    with Database(storage):
+        pass  # told in our words, and before anything is served
+    import optuna_dashboard
+
+    ready(f"http://127.0.0.1:{port}/dashboard")
+    try:
+        optuna_dashboard.run_server(storage, host="127.0.0.1", port=port)
+    except OSError as error:
+        raise UserError(f"Cannot serve on port {port}: {error.strerror}. Try --port with another.") from error
 
 
 def make_data(objective: str, out: Path, options: Mapping[str, Any]) -> Path:
@@ -204,10 +306,7 @@ def make_data(objective: str, out: Path, options: Mapping[str, Any]) -> Path:
     Raises:
         UserError: the objective has no maker, or an option is wrong.
     """
-    from objectives import registry
-
-    maker = registry.find(objective)
-    return maker.make_data(out, **options)
+    return registry.find(objective).make_data(out, **options)
 
 
 @contextmanager
@@ -308,8 +407,6 @@ def _settle_reference(session: Session) -> None:
 
 def _confirm(session: Session) -> None:
     """Run the top of the front again with fresh seeds, so that a winner is no lucky draw."""
-    from hpo.choice import top
-
     policy, study = session.plan.spec.retrain, session.study
     if policy.confirm == 0:
         return
@@ -321,9 +418,14 @@ def _confirm(session: Session) -> None:
     trials = session.studies.trials(study, CONFIRM, session.launch)
     session.run(
         FixedJobs(
-            session.plan, trials, study.folder, CONFIRM, wanted, epochs=session.plan.spec.budget.epochs,
+            session.plan,
+            trials,
+            study.folder,
+            CONFIRM,
+            wanted,
+            epochs=session.plan.spec.budget.epochs,
             listeners=session.listeners,
-        )  # fmt: skip
+        )
     )
 
 
@@ -339,14 +441,39 @@ def _stored_plan(study: StoredStudy) -> Plan:
     return plan
 
 
-def _picked(
-    storage: str, study: StoredStudy, trial: int | None, pick: str | Mapping[str, float] | None
-) -> TrialRecord:
-    if trial is None:
-        found, choice = choose(storage, study.name, pick=pick)
-        return found.trials[choice.number]
-    found = snapshot(storage, study.name)
-    return get_trial(found, trial)
+def _choose(found: Snapshot, spec: StudySpec, pick: Policy | None, where: Sequence[str]) -> Choice:
+    return choose_trial(found, pick or spec.retrain.pick, spec.retrain.confirm, where)
+
+
+def _newest_retraining(plan: Plan, found: Snapshot) -> Retrained:
+    runs = found.others.get(RETRAIN, ())
+    if not runs:
+        raise UserError(f"Study {plan.name!r} has not been retrained; first: hpo retrain {plan.name}")
+    newest = max(runs, key=lambda run: run.number)
+    same = [run for run in runs if (run.subject, run.epochs) == (newest.subject, newest.epochs)]
+    return _retrained(plan, get_trial(found, newest.subject or 0), same)
+
+
+def _retrained(plan: Plan, promise: TrialRecord, runs: Sequence[TrialRecord]) -> Retrained:
+    summary = summarise(promise, runs, plan.goals, plan.monitor, promised_epochs=promise.epochs, epochs=runs[0].epochs)
+    objective = registry.find(plan.spec.objective, plan.import_from)
+    return Retrained(plan.name, promise, runs, summary, objective.baselines(plan.data, plan.spec.seed, "test"))
+
+
+def _origin(plan: Plan, retrained: Retrained, shipped: TrialRecord) -> dict[str, Any]:
+    """Where a bundle comes from: enough to train the same model again."""
+    return {
+        "study": plan.name,
+        "digest": plan.digest,
+        "data_fingerprint": plan.data_fingerprint,
+        "trial": retrained.promise.number,
+        "run": shipped.number,
+        "seed": shipped.seed,
+        "data_seed": plan.spec.seed,
+        "epochs": shipped.epochs,
+        "best_epoch": shipped.best_step,
+        "environment": environment.describe(),
+    }
 
 
 def get_trial(found: Snapshot, number: int) -> TrialRecord:
@@ -358,5 +485,3 @@ def get_trial(found: Snapshot, number: int) -> TrialRecord:
     if not 0 <= number < len(found.trials):
         raise UserError(f"Study {found.study.name!r} has trials 0 to {len(found.trials) - 1}; there is no {number}.")
     return found.trials[number]
-
-

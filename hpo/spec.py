@@ -14,7 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-from hpo.errors import StudyFileError, UnknownName
+from hpo.errors import SpaceError, StudyFileError, UnknownName
 from hpo.training.settings import TrainerSettings
 from hpo.trial import Direction
 from search_spaces import SearchSpace
@@ -183,7 +183,10 @@ class StudySpec(_Part):
         except RecursionError:
             raise StudyFileError(f"{source}: an alias (*name) refers to itself.") from None
         if isinstance(spec.search_space, dict):
-            SearchSpace.from_dict(spec.search_space)
+            try:
+                SearchSpace.from_dict(spec.search_space)
+            except SpaceError as error:
+                raise StudyFileError(f"{source}: search_space: {error}") from None
         return spec
 
 
@@ -198,7 +201,9 @@ def _yaml(text: str, source: str) -> dict[str, Any]:
     except (YAMLError, RecursionError, ValueError) as error:
         raise StudyFileError(f"{source}: not usable as YAML: {str(error).splitlines()[0]}.") from None
     if not isinstance(data, dict):
-        raise StudyFileError(f"{source}: a study file is a mapping of fields (name: ..., objective: ...); got {_kind(data)}.")
+        raise StudyFileError(
+            f"{source}: a study file is a mapping of fields (name: ..., objective: ...); got {_kind(data)}."
+        )
     return data
 
 
@@ -214,8 +219,10 @@ def _explain(error: ValidationError, model: type[BaseModel]) -> str:
     where = _path(first["loc"])
     if first["type"] == "extra_forbidden":
         known = _fields_at(model, first["loc"][:-1])
-        message = str(UnknownName("field", where, known)) if "." not in where else (
-            f"{_path(first['loc'][:-1])}: {UnknownName('field', first['loc'][-1], known)}"
+        message = (
+            str(UnknownName("field", where, known))
+            if "." not in where
+            else (f"{_path(first['loc'][:-1])}: {UnknownName('field', first['loc'][-1], known)}")
         )
     elif first["type"] == "missing":
         message = f"{where} is missing."

@@ -120,9 +120,7 @@ class _Source:
         folder: holds one folder per trial.
     """
 
-    def __init__(
-        self, plan: Plan, store: Store, folder: str, series: str, listeners: Sequence[Listener] = ()
-    ) -> None:
+    def __init__(self, plan: Plan, store: Store, folder: str, series: str, listeners: Sequence[Listener] = ()) -> None:
         self._plan = plan
         self._store = store
         self._folder = Path(folder)
@@ -230,28 +228,8 @@ class _Source:
         self._store.restart(record.number, record.attempts)
         return self._run(record, self._job(record, resume=True))
 
-    def _job(self, record: TrialRecord, *, resume: bool = False, use_test: bool = False) -> Job:
-        plan = self._plan
-        return Job(
-            study=plan.name,
-            series=self._series,
-            number=record.number,
-            objective=plan.spec.objective,
-            params=record.params,
-            data=plan.data,
-            trainer=plan.job_trainer,
-            goals=plan.goals,
-            monitor=plan.monitor,
-            seed=record.seed,
-            data_seed=plan.spec.seed,
-            epochs=record.epochs,
-            folder=str(self._folder / f"{self._series}-{record.number:05d}"),
-            attempt=record.attempts,
-            resume=resume,
-            use_test=use_test,
-            deterministic=plan.spec.deterministic,
-            import_from=plan.import_from,
-        )
+    def _job(self, record: TrialRecord, *, resume: bool = False) -> Job:
+        return make_job(self._plan, record, self._series, self._folder, resume=resume)
 
 
 class Study(_Source):
@@ -373,8 +351,31 @@ class FixedJobs(_Source):
                 found[record.subject, record.seed] = record
         return [found[key] for key in self._keys if key in found]
 
-    def _job(self, record: TrialRecord, *, resume: bool = False, use_test: bool = False) -> Job:
-        return super()._job(record, resume=resume, use_test=self._use_test)
+    def _job(self, record: TrialRecord, *, resume: bool = False) -> Job:
+        return replace(super()._job(record, resume=resume), use_test=self._use_test)
+
+
+def make_job(plan: Plan, record: TrialRecord, series: str, folder: Path, *, resume: bool = False) -> Job:
+    """What a worker gets for a trial; the same trial always gets the same."""
+    return Job(
+        study=plan.name,
+        series=series,
+        number=record.number,
+        objective=plan.spec.objective,
+        params=record.params,
+        data=plan.data,
+        trainer=plan.job_trainer,
+        goals=plan.goals,
+        monitor=plan.monitor,
+        seed=record.seed,
+        data_seed=plan.spec.seed,
+        epochs=record.epochs,
+        folder=str(folder / f"{series}-{record.number:05d}"),
+        attempt=record.attempts,
+        resume=resume,
+        deterministic=plan.spec.deterministic,
+        import_from=plan.import_from,
+    )
 
 
 def _missing(goals: Sequence[Goal], metrics: Metrics) -> str:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from hpo.errors import ExportFailed
-from hpo.trial import Direction, Job, Metric, Outcome, Params, TrialContext
+from hpo.errors import ExportFailed, UserError
+from hpo.trial import Direction, Job, Metric, Metrics, Outcome, Params, TrialContext
 from search_spaces import SearchSpace
 
 if TYPE_CHECKING:
@@ -61,6 +62,18 @@ class Objective(ABC):
         """
         return DataFacts(fingerprint="none")
 
+    def make_data(self, out: Path, *, seed: int, **options: Any) -> Path:
+        """Make records really, by doing what the objective is about; an interrupted call goes on.
+
+        Raises:
+            UserError: there is nothing to make (the default), or an option is wrong.
+        """
+        raise UserError(f"{type(self).__name__} makes no data.")
+
+    def baselines(self, data: Mapping[str, Any], data_seed: int, part: str) -> Mapping[str, Metrics]:
+        """What simpler methods reach on a part of the data (``validation`` or ``test``), by name."""
+        return {}
+
     @abstractmethod
     def run(self, job: Job, context: TrialContext) -> Outcome:
         """Run one trial: call ``context.report(step, **metrics)`` after every step.
@@ -77,6 +90,9 @@ TRAINER_METRICS: Mapping[str, Metric] = {
     "lr": Metric(help="learning rate at the end of the epoch"),
     "grad_norm": Metric(help="mean gradient norm before clipping"),
     "epoch_s": Metric(help="seconds of the epoch, pauses left out", timing=True),
+    "epoch_samples_per_s": Metric(Direction.MAXIMIZE, "training samples per second of the epoch", timing=True),
+    "epoch_memory_mb": Metric(help="on a GPU the epoch's peak; on a CPU the process's resident size", timing=True),
+    "samples_per_s_spread": Metric(help="width of the 95 % interval of samples_per_s", once=True, timing=True),
     "samples_per_s": Metric(
         Direction.MAXIMIZE, "training samples per second, measured alone on the device", once=True, timing=True
     ),

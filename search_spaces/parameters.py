@@ -21,8 +21,7 @@ def conditions(when: Mapping[str, Any] | When | None) -> When:
     """``when`` in its normal form: sorted names, each with a tuple of allowed values."""
     items = when.items() if isinstance(when, Mapping) else (when or ())
     return tuple(
-        (name, tuple(values) if isinstance(values, (list, tuple)) else (values,))
-        for name, values in sorted(items)
+        (name, tuple(values) if isinstance(values, (list, tuple)) else (values,)) for name, values in sorted(items)
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from hpo.errors import SpaceError, UnknownName
 from search_spaces.parameters import Choice, Float, Int, Parameter, same
 
-_TYPES = {"float": Float, "int": Int, "categorical": Choice}
+_TYPES: dict[Any, Any] = {"float": Float, "int": Int, "categorical": Choice}
 _NAMES = {Float: "float", Int: "int", Choice: "categorical"}
 
 
@@ -52,8 +52,7 @@ class SearchSpace(Mapping[str, Parameter]):
     def is_active(self, name: str, params: Mapping[str, Any]) -> bool:
         """Whether the conditions of ``name`` hold among ``params``."""
         return all(
-            other in params and any(same(params[other], value) for value in values)
-            for other, values in self[name].when
+            other in params and any(same(params[other], value) for value in values) for other, values in self[name].when
         )
 
     @property

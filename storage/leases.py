@@ -51,9 +51,13 @@ class Lease:
             conn.execute(delete(t).where(t.c.study_id == self._study_id))
             conn.execute(
                 insert(t).values(
-                    study_id=self._study_id, owner=self._owner, host=socket.gethostname(), pid=os.getpid(),
-                    process_started=_process_started(os.getpid()), heartbeat_at=codec.now(),
-                )  # fmt: skip
+                    study_id=self._study_id,
+                    owner=self._owner,
+                    host=socket.gethostname(),
+                    pid=os.getpid(),
+                    process_started=_process_started(os.getpid()),
+                    heartbeat_at=codec.now(),
+                )
             )
         self._thread.start()
         return self

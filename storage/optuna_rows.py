@@ -14,8 +14,23 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Column, Connection, DateTime, Enum, Float, Integer, MetaData, String, Table, Text, delete, insert
-from sqlalchemy import select, update
+from sqlalchemy import (
+    Column,
+    Connection,
+    CursorResult,
+    DateTime,
+    Enum,
+    Float,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    delete,
+    insert,
+    select,
+    update,
+)
 
 from hpo.trial import Goal, TrialState
 from search_spaces import Choice, Int, SearchSpace
@@ -26,9 +41,7 @@ OPTUNA_SCHEMA = "v3.2.0.a"  # the head of Optuna's own Alembic history
 _metadata = MetaData()
 _FINITE = ("FINITE", "INF_POS", "INF_NEG")
 
-studies = Table(
-    "studies", _metadata, Column("study_id", Integer, primary_key=True), Column("study_name", String(512))
-)
+studies = Table("studies", _metadata, Column("study_id", Integer, primary_key=True), Column("study_name", String(512)))
 study_directions = Table(
     "study_directions",
     _metadata,
@@ -127,19 +140,24 @@ _OF_A_TRIAL = (
 )
 
 
+def inserted_id(result: CursorResult[Any]) -> int:
+    """The primary key that the database gave a new row."""
+    key = result.inserted_primary_key
+    if key is None:
+        raise RuntimeError("The database gave a new row no primary key.")
+    return int(key[0])
+
+
 def create_study(conn: Connection, name: str, goals: Sequence[Goal]) -> int:
     """A new row in ``studies`` with its directions and metric names; its id."""
-    study_id = conn.execute(insert(studies).values(study_name=name)).inserted_primary_key[0]
+    study_id = inserted_id(conn.execute(insert(studies).values(study_name=name)))
     conn.execute(
         insert(study_directions),
-        [
-            {"study_id": study_id, "objective": i, "direction": goal.direction.name}
-            for i, goal in enumerate(goals)
-        ],
+        [{"study_id": study_id, "objective": i, "direction": goal.direction.name} for i, goal in enumerate(goals)],
     )
     names = json.dumps([goal.metric for goal in goals])
     conn.execute(insert(study_system_attributes).values(study_id=study_id, key="study:metric_names", value_json=names))
-    return int(study_id)
+    return study_id
 
 
 def delete_study(conn: Connection, study_id: int) -> None:
@@ -154,7 +172,7 @@ def delete_study(conn: Connection, study_id: int) -> None:
 def add_trial(conn: Connection, study_id: int, number: int, params: Mapping[str, Any], space: SearchSpace) -> int:
     """A RUNNING trial with its parameters; its ``trial_id``."""
     row = {"number": number, "study_id": study_id, "state": "RUNNING", "datetime_start": _now()}
-    trial_id = int(conn.execute(insert(trials).values(**row)).inserted_primary_key[0])
+    trial_id = inserted_id(conn.execute(insert(trials).values(**row)))
     if params:
         conn.execute(
             insert(trial_params),
@@ -233,5 +251,3 @@ def _internal(parameter: Parameter, value: Any) -> float:
 
 def _now() -> datetime:
     return datetime.now(UTC).replace(tzinfo=None)
-
-

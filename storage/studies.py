@@ -100,9 +100,7 @@ class Studies:
             UserError: the database holds a plain Optuna study of that name.
         """
         with self._db.write() as conn:
-            if conn.execute(
-                select(optuna_rows.studies).where(optuna_rows.studies.c.study_name == record.name)
-            ).first():
+            if conn.execute(select(optuna_rows.studies).where(optuna_rows.studies.c.study_name == record.name)).first():
                 raise UserError(
                     f"{self._db.name} already holds an Optuna study called {record.name!r} that hpo did not "
                     "make. Choose another name."
@@ -143,7 +141,7 @@ class Studies:
             "environment": codec.dump(dict(launch.environment)),
         }  # fmt: skip
         with self._db.write() as conn:
-            return int(conn.execute(insert(tables.launches).values(**row)).inserted_primary_key[0])
+            return optuna_rows.inserted_id(conn.execute(insert(tables.launches).values(**row)))
 
     def end_launch(self, launch: int, how: str) -> None:
         t = tables.launches
@@ -154,9 +152,14 @@ class Studies:
         with self._db.write() as conn:
             conn.execute(
                 insert(tables.events).values(
-                    study_id=study.id, series=series, number=number, at=codec.now(), kind=event.kind,
-                    message=event.message, details=codec.dump(event.details),
-                )  # fmt: skip
+                    study_id=study.id,
+                    series=series,
+                    number=number,
+                    at=codec.now(),
+                    kind=event.kind,
+                    message=event.message,
+                    details=codec.dump(event.details),
+                )
             )
 
     def add_model(self, study: StoredStudy, model: ModelRecord) -> None:
@@ -173,7 +176,9 @@ class Studies:
         with self._db.read() as conn:
             studies = conn.execute(select(s).order_by(s.c.created_at)).all()
             counted = conn.execute(
-                select(t.c.study_id, t.c.state, func.count()).where(t.c.series == SEARCH).group_by(t.c.study_id, t.c.state)
+                select(t.c.study_id, t.c.state, func.count())
+                .where(t.c.series == SEARCH)
+                .group_by(t.c.study_id, t.c.state)
             ).all()
         counts: dict[int, dict[TrialState, int]] = {}
         for study_id, state, count in counted:
@@ -214,9 +219,7 @@ class Studies:
             conn.execute(update(s).where(s.c.study_id == study.id).values(**values))
 
 
-def _row(
-    study_id: int, record: StudyRecord, identity: Mapping[str, Any], space: SearchSpace
-) -> dict[str, Any]:
+def _row(study_id: int, record: StudyRecord, identity: Mapping[str, Any], space: SearchSpace) -> dict[str, Any]:
     return {
         "study_id": study_id,
         "name": record.name,

@@ -64,26 +64,27 @@ class TrialStore:
         search_state: Mapping[str, Any] | None = None,
     ) -> TrialRecord:
         """A new RUNNING trial, with what the sampler wants kept about it and about the study."""
+        started_at = codec.now()
         row = {
             "study_id": self._study_id, "series": self._series, "number": number, "subject": subject,
             "epochs": epochs, "state": TrialState.RUNNING, "params": codec.dump(params), "seed": seed,
             "enqueued": enqueued, "attempts": 1, "sampler_state": codec.dump(dict(sampler_state or {})),
-            "last_step": 0, "metrics": "{}", "started_at": codec.now(),
+            "last_step": 0, "metrics": "{}", "started_at": started_at,
         }  # fmt: skip
         with self._db.write() as conn:
             trial_id = None
             if self._series == SEARCH:
                 trial_id = optuna_rows.add_trial(conn, self._study_id, number, params, self._space)
-            key = conn.execute(insert(tables.trials).values(**row, trial_id=trial_id)).inserted_primary_key[0]
-            self._ids[number] = (int(key), trial_id)
-            self._add_attempt(conn, int(key), 1)
+            key = optuna_rows.inserted_id(conn.execute(insert(tables.trials).values(**row, trial_id=trial_id)))
+            self._ids[number] = (key, trial_id)
+            self._add_attempt(conn, key, 1)
             if search_state is not None:
                 s = tables.studies
                 state = codec.dump(dict(search_state))
                 conn.execute(update(s).where(s.c.study_id == self._study_id).values(search_state=state))
         return TrialRecord(
             number, TrialState.RUNNING, params, seed, enqueued=enqueued, subject=subject, epochs=epochs,
-            sampler_state=dict(sampler_state or {}), started_at=row["started_at"],
+            sampler_state=dict(sampler_state or {}), started_at=started_at,
         )  # fmt: skip
 
     def restart(self, number: int, attempt: int) -> None:
@@ -112,9 +113,13 @@ class TrialStore:
                 conn.execute(delete(p).where(p.c.trial == key, p.c.step == point.step))
             conn.execute(
                 insert(p).values(
-                    trial=key, step=point.step, attempt=attempt, at=codec.now(),
-                    metrics=codec.dump(point.metrics), checkpoint=point.checkpoint,
-                )  # fmt: skip
+                    trial=key,
+                    step=point.step,
+                    attempt=attempt,
+                    at=codec.now(),
+                    metrics=codec.dump(point.metrics),
+                    checkpoint=point.checkpoint,
+                )
             )
             self._update(conn, key, last_step=point.step)
             self._add_events(conn, number, point.events)
@@ -177,9 +182,14 @@ class TrialStore:
         for event in events:
             conn.execute(
                 insert(tables.events).values(
-                    study_id=self._study_id, series=self._series, number=number, at=codec.now(),
-                    kind=event.kind, message=event.message, details=codec.dump(event.details),
-                )  # fmt: skip
+                    study_id=self._study_id,
+                    series=self._series,
+                    number=number,
+                    at=codec.now(),
+                    kind=event.kind,
+                    message=event.message,
+                    details=codec.dump(event.details),
+                )
             )
 
 

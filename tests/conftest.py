@@ -47,7 +47,10 @@ def postgres() -> Iterator[str]:
     data, sockets = folder / "data", folder
     run = _as_postgres()
     subprocess.run(
-        [*run, initdb, "-D", str(data), "-U", "hpo", "-A", "trust", "--no-sync"], check=True, capture_output=True, cwd="/"
+        [*run, initdb, "-D", str(data), "-U", "hpo", "-A", "trust", "--no-sync"],
+        check=True,
+        capture_output=True,
+        cwd="/",
     )
     options = f"-c listen_addresses='' -c fsync=off -k {sockets}"
     subprocess.run(

@@ -118,10 +118,6 @@ def test_dominance_agrees_with_the_definition_on_random_points() -> None:
     rng = np.random.default_rng(0)
     values = rng.integers(0, 6, size=(60, 3)).astype(float)
     found = ParetoFront.of([trial(i, *row) for i, row in enumerate(values)], (LOSS, MB, Goal("x")))
-    by_definition = tuple(
-        i
-        for i, a in enumerate(values)
-        if not any(np.all(b <= a) and np.any(b < a) for b in values)
-    )
+    by_definition = tuple(i for i, a in enumerate(values) if not any(np.all(b <= a) and np.any(b < a) for b in values))
     assert found.numbers == by_definition
     assert math.isfinite(found.hypervolume((6.0, 6.0, 6.0)))

@@ -56,7 +56,11 @@ def test_a_changed_digest_says_what_differs_and_does_nothing(tmp_path: Path, sql
     with pytest.raises(StudyChanged, match=r"seed: was 3, is 4"):
         launch(tmp_path, sqlite_url, seed=4)
     with pytest.raises(StudyChanged, match="search_space: was"):
-        launch(tmp_path, sqlite_url, search_space={"x0": {"type": "float", "low": 0, "high": 1}, "x1": {"type": "float", "low": 0, "high": 1}})
+        launch(
+            tmp_path,
+            sqlite_url,
+            search_space={"x0": {"type": "float", "low": 0, "high": 1}, "x1": {"type": "float", "low": 0, "high": 1}},
+        )
     assert rows(sqlite_url, "SELECT count(*) FROM hpo_launches") == before
 
 
@@ -109,7 +113,7 @@ def test_an_interrupted_study_goes_on_as_if_it_never_stopped(tmp_path: Path, rep
     url = f"sqlite:///{tmp_path / 'stopped.db'}"
     interrupt = Interrupt()
     stopped = launch(
-        tmp_path, url, interrupt=interrupt, listeners=lambda plan, done: [StopAfter(interrupt, reports)], **fields
+        tmp_path, url, interrupt=interrupt, listeners=lambda plan, ended: [StopAfter(interrupt, reports)], **fields
     )
     assert stopped.how == "interrupted"
     assert not [t for t in stopped.snapshot.trials if t.state is TrialState.RUNNING]
@@ -131,7 +135,7 @@ def test_a_study_that_is_being_run_is_refused(tmp_path: Path, sqlite_url: str) -
         def reported(self, number: int, point: Point) -> None: ...
         def finished(self, record: object) -> None: ...
 
-    launch(tmp_path, sqlite_url, listeners=lambda plan, done: [Nested()], budget={"trials": 1, "epochs": 1})
+    launch(tmp_path, sqlite_url, listeners=lambda plan, ended: [Nested()], budget={"trials": 1, "epochs": 1})
     assert "is being run right now by process" in Nested.refused
 
 
@@ -149,7 +153,9 @@ def test_a_trial_that_fails_is_a_record_and_the_study_goes_on(tmp_path: Path, sq
         "        return super().run(job, context)\n"
     )
     trials = launch(tmp_path, sqlite_url, objective="faulty:Faulty", data={"function": "branin"}).snapshot.trials
-    assert [t.state for t in trials] == [TrialState.COMPLETE, TrialState.FAIL, TrialState.FAIL] + [TrialState.COMPLETE] * 5
+    assert [t.state for t in trials] == [TrialState.COMPLETE, TrialState.FAIL, TrialState.FAIL] + [
+        TrialState.COMPLETE
+    ] * 5
     assert trials[1].reason is not None
     assert "RuntimeError: out of luck" in trials[1].reason.message
     assert "out of luck" in (tmp_path / "runs/branin/search-00001/error.txt").read_text()
@@ -236,7 +242,7 @@ def test_seeds_depend_on_every_part() -> None:
     assert len(seeds) == 50
     assert all(0 <= seed < 2**32 for seed in seeds)
     # From outside: printf '7:3:trial' | sha256sum, the first eight digits as a number.
-    assert derive_seed(7, 3, "trial") == 0x76979f97
+    assert derive_seed(7, 3, "trial") == 0x76979F97
 
 
 def test_stop_kinds_map_to_truthful_states() -> None:

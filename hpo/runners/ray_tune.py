@@ -139,7 +139,7 @@ class _Parcel:
         return type(self.content).__name__
 
 
-class _Asking(Searcher):  # type: ignore[misc]
+class _Asking(Searcher):
     """Hands out jobs as Ray trials and finishes them."""
 
     def __init__(self, bridge: Bridge) -> None:
@@ -169,7 +169,7 @@ class _Asking(Searcher):  # type: ignore[misc]
         """Nothing: the database holds the study."""
 
 
-class _Reporting(FIFOScheduler):  # type: ignore[misc]
+class _Reporting(FIFOScheduler):
     """Passes every result on and turns the answer into going on or stopping."""
 
     _supports_buffered_results = False  # a decision must come before the next epoch begins

@@ -11,7 +11,9 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from hpo.errors import StudyFileError, UnknownName
 
 
-def checked(kind: str, name: str, table: Mapping[str, Callable[..., Any]], options: Mapping[str, Any]) -> dict[str, Any]:
+def checked(
+    kind: str, name: str, table: Mapping[str, Callable[..., Any]], options: Mapping[str, Any]
+) -> dict[str, Any]:
     """``options`` as the function ``table[name]`` wants them (its keyword-only arguments).
 
     Raises:
@@ -27,7 +29,9 @@ def checked(kind: str, name: str, table: Mapping[str, Callable[..., Any]], optio
         if option not in allowed:
             raise UnknownName(f"option of {kind} {name}", option, allowed)
         try:
-            values[option] = TypeAdapter(allowed[option].annotation, config=ConfigDict(strict=True)).validate_python(value)
+            values[option] = TypeAdapter(allowed[option].annotation, config=ConfigDict(strict=True)).validate_python(
+                value
+            )
         except ValidationError as error:
             rule = error.errors()[0]["msg"].removeprefix("Input ")
             raise StudyFileError(f"{kind} {name}: {option}: {rule}; got {value!r}.") from None

@@ -123,8 +123,10 @@ def threshold(
             return None
         step = cast(int, trial.last_step)
         value = trial.intermediate_values[step]
-        side = "not a number" if math.isnan(value) else (
-            f"below {lower:g}" if lower is not None and value < lower else f"above {upper:g}"
+        side = (
+            "not a number"
+            if math.isnan(value)
+            else (f"below {lower:g}" if lower is not None and value < lower else f"above {upper:g}")
         )
         return f"{goal.metric} at step {step} is {value:.6g}, {side}"
 

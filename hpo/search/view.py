@@ -61,6 +61,7 @@ class Search:
         search_state: Mapping[str, Any] | None = None,
     ) -> None:
         import optuna
+        from optuna.study import StudyDirection
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._settings = settings
@@ -68,7 +69,8 @@ class Search:
         self._watched = settings.watched or settings.goals[0]
         self._judge = pruners.build(settings.pruner, settings.pruner_options or {}, self._watched)
         self._study = optuna.create_study(
-            storage=optuna.storages.InMemoryStorage(), directions=[goal.direction for goal in settings.goals]
+            storage=optuna.storages.InMemoryStorage(),
+            directions=[StudyDirection[goal.direction.name] for goal in settings.goals],
         )
         self._storage = self._study._storage
         self._ended: dict[int, TrialRecord] = {}  # ended, not yet told to the sampler
@@ -214,5 +216,3 @@ def _optuna_state(state: TrialState) -> Any:
 
     name = "RUNNING" if state is TrialState.QUEUED else state.name
     return OptunaState[name]
-
-

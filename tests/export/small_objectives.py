@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -23,7 +24,7 @@ class Scaled(nn.Module):
         super().__init__()
         self.register_buffer("mean", torch.full((features,), mean))
         sizes = [features, *widths]
-        layers = [layer for a, b in zip(sizes, sizes[1:], strict=False) for layer in (nn.Linear(a, b), nn.ReLU())]
+        layers = [layer for a, b in pairwise(sizes) for layer in (nn.Linear(a, b), nn.ReLU())]
         self.net = nn.Sequential(*layers, nn.Dropout(0.5), nn.Linear(sizes[-1], 1))
 
     def forward(self, x: Tensor) -> Tensor:

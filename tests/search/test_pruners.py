@@ -25,9 +25,15 @@ def search(name: str, goal: Goal = DOWN, goals: tuple[Goal, ...] = (), **options
     merged = {**NEEDED.get(name, {}), **options}
     return Search(
         SearchSettings(
-            SPACE, goals or (goal,), seed=1, sampler="random", pruner=name, pruner_options=merged, watched=goal,
+            SPACE,
+            goals or (goal,),
+            seed=1,
+            sampler="random",
+            pruner=name,
+            pruner_options=merged,
+            watched=goal,
             concurrency=2,
-        )  # fmt: skip
+        )
     )
 
 
@@ -139,9 +145,15 @@ def test_several_goals_prune_on_the_watched_one() -> None:
 def test_a_deterministic_pruner_sees_only_what_its_trial_may_see() -> None:
     view = Search(
         SearchSettings(
-            SPACE, (DOWN,), seed=1, sampler="random", pruner="median", pruner_options={"startup_trials": 1},
-            concurrency=3, deterministic=True,
-        )  # fmt: skip
+            SPACE,
+            (DOWN,),
+            seed=1,
+            sampler="random",
+            pruner="median",
+            pruner_options={"startup_trials": 1},
+            concurrency=3,
+            deterministic=True,
+        )
     )
     for number in range(3):
         view.propose(number)

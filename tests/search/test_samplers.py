@@ -49,9 +49,7 @@ def ended(number: int, params: dict[str, Any], state: dict[str, Any], goals: int
         points = (Point(1, {"f1": value(params, 1)[0]}),)
         return TrialRecord(number, TrialState.PRUNED, params, 0, sampler_state=state, points=points)
     points = tuple(Point(s, {"f1": value(params, 1)[0] + 1 / s}) for s in (1, 2))
-    return TrialRecord(
-        number, record.state, params, 0, values=value(params, goals), sampler_state=state, points=points
-    )
+    return TrialRecord(number, record.state, params, 0, values=value(params, goals), sampler_state=state, points=points)
 
 
 def drive(search: Search, first: int, until: int, goals: int) -> list[TrialRecord]:

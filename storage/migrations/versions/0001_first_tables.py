@@ -45,7 +45,13 @@ def upgrade() -> None:
     op.create_table(
         "hpo_launches",
         sa.Column("id", sa.Integer(), primary_key=True),
-        sa.Column("study_id", sa.Integer(), sa.ForeignKey("hpo_studies.study_id", ondelete="CASCADE"), nullable=False, index=True),
+        sa.Column(
+            "study_id",
+            sa.Integer(),
+            sa.ForeignKey("hpo_studies.study_id", ondelete="CASCADE"),
+            nullable=False,
+            index=True,
+        ),
         sa.Column("started_at", TIME, nullable=False),
         sa.Column("ended_at", TIME),
         sa.Column("ended_how", sa.String(100)),
@@ -58,7 +64,13 @@ def upgrade() -> None:
     )
     op.create_table(
         "hpo_leases",
-        sa.Column("study_id", sa.Integer(), sa.ForeignKey("hpo_studies.study_id", ondelete="CASCADE"), primary_key=True, autoincrement=False),
+        sa.Column(
+            "study_id",
+            sa.Integer(),
+            sa.ForeignKey("hpo_studies.study_id", ondelete="CASCADE"),
+            primary_key=True,
+            autoincrement=False,
+        ),
         sa.Column("owner", sa.String(36), nullable=False),
         sa.Column("host", sa.String(255), nullable=False),
         sa.Column("pid", sa.Integer(), nullable=False),
@@ -68,7 +80,13 @@ def upgrade() -> None:
     op.create_table(
         "hpo_models",
         sa.Column("id", sa.Integer(), primary_key=True),
-        sa.Column("study_id", sa.Integer(), sa.ForeignKey("hpo_studies.study_id", ondelete="CASCADE"), nullable=False, index=True),
+        sa.Column(
+            "study_id",
+            sa.Integer(),
+            sa.ForeignKey("hpo_studies.study_id", ondelete="CASCADE"),
+            nullable=False,
+            index=True,
+        ),
         sa.Column("created_at", TIME, nullable=False),
         sa.Column("path", sa.Text(), nullable=False),
         sa.Column("trial", sa.Integer()),

@@ -1,0 +1,158 @@
+"""One study as one HTML page that needs nothing else, and as PNG plots beside it."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from hpo.errors import UserError
+from hpo.reports import figures, fronts, models, plots, summary, tables
+from hpo.reports.facts import Facts
+from hpo.reports.importance import importances
+from hpo.reports.timeline import timeline
+from hpo.reports.wording import axis, clock, number, shown
+from storage.records import CONFIRM, RETRAIN, Snapshot
+
+_TEMPLATES = Path(__file__).parent / "templates"
+
+
+def write_report(snapshot: Snapshot, out: Path, *, chosen: int | None = None) -> list[Path]:
+    """Write ``index.html`` and the plots that have something to show into ``out``.
+
+    ``chosen`` is the trial to recommend; by default the one that the study file's policy
+    picks by the search's own values, before any confirmation.
+
+    Each file appears whole or not at all. A plot of an earlier report that this study no
+    longer has is removed, so that the folder tells one story.
+
+    Returns:
+        The paths written, ``index.html`` first.
+
+    Raises:
+        UserError: ``out`` cannot be a folder, or cannot be written to.
+    """
+    facts = Facts(snapshot, chosen)
+    found, shown_times = importances(facts), timeline(facts)
+    pictures = plots.plots(facts, found, shown_times)
+    drawn = {
+        "front": fronts.front(facts),
+        "history": [figures.history(facts)],
+        "curves": [figures.curves(facts)],
+        "importance": [figures.importance(facts, found)],
+        "parallel": [fronts.parallel(facts)],
+        "timeline": [figures.timeline(facts, shown_times)],
+    }
+    files = {"index.html": render(facts, drawn, list(pictures)).encode(), **pictures}
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        paths = [_write(out / name, content) for name, content in files.items()]
+        for name in plots.FILES:
+            if name not in files:
+                (out / name).unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(f"Cannot write the report into {out}: {error.strerror}.") from error
+    return paths
+
+
+def render(facts: Facts, drawn: dict[str, list[figures.Figure]], pictures: list[str]) -> str:
+    """The page's HTML."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
+    from plotly.offline import get_plotlyjs
+
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
+    environment.filters.update(number=number, clock=clock, shown=shown)
+    known = {trial.number for trial in facts.trials}
+
+    def linked(text: str) -> Markup:
+        """Our own sentences, with each trial they name leading to its row."""
+        return Markup(re.sub(r"\b([Tt]rial) (\d+)\b", lambda m: _link(m, known), str(Markup.escape(text))))
+
+    environment.filters["linked"] = linked
+    every = [figure for group in drawn.values() for figure in group]
+    return environment.get_template("report.html.j2").render(
+        figures=drawn,
+        pictures=pictures,
+        figures_json=Markup(script_json({figure.name: list(figure.views.values()) for figure in every})),
+        plotly_js=Markup(get_plotlyjs()),
+        made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        **_content(facts),
+    )
+
+
+def _content(facts: Facts) -> dict[str, Any]:
+    """Everything the template says, figures apart."""
+    snapshot = facts.snapshot
+    confirmed, retrained = summary.repeated(facts, CONFIRM), summary.repeated(facts, RETRAIN)
+    rows, hidden = tables.events(facts)
+    environment = snapshot.launches[-1].environment if snapshot.launches else {}
+    best = facts.recommended
+    return {
+        "study": snapshot.study,
+        "goals": [{"goal": goal, "axis": axis(goal)} for goal in facts.goals],
+        "cards": summary.cards(facts),
+        "sentences": summary.sentences(facts),
+        "took": summary.took(facts),
+        "best": best,
+        "best_values": list(zip(facts.goals, best.values, strict=True)) if best and best.values else [],
+        "why": summary.recommendation(facts),
+        "luck": summary.luck_sentence(facts),
+        "confirmed": tables.repeated_rows(confirmed),
+        "retrained": tables.repeated_rows(retrained),
+        "test_metrics": [(t.name, tables.spread(t.mean, t.std), t.n_seeds) for t in summary.test_metrics(facts)],
+        "trial_columns": tables.trial_columns(facts),
+        "trials": tables.trial_rows(facts),
+        "launches": snapshot.launches,
+        "events": rows,
+        "events_hidden": hidden,
+        "models": [models.model(record) for record in snapshot.models],
+        "environment": models.flat(environment),
+        "commands": tables.commands(facts),
+    }
+
+
+def _link(match: re.Match[str], known: set[int]) -> str:
+    word, n = match.groups()
+    return f'<a href="#trial-{n}">{word} {n}</a>' if int(n) in known else match[0]
+
+
+def script_json(value: Any) -> str:
+    """JSON that may stand inside a ``<script>``: no ``</script>`` or ``<!--`` can come of it, and NaN is null."""
+    text = json.dumps(_finite(value), allow_nan=False, separators=(",", ":"), ensure_ascii=False)
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
+
+
+def _finite(value: Any) -> Any:
+    """The same value with every float short (six digits are finer than a pixel) and none that JSON lacks."""
+    if isinstance(value, float):
+        return float(f"{value:.6g}") if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items() if inner is not None}
+    if isinstance(value, (list, tuple)):
+        return [_finite(inner) for inner in value]
+    return value
+
+
+def _write(path: Path, content: bytes) -> Path:
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        # mkstemp makes files that only their owner may read; a report is to be shared.
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    return path

@@ -1,0 +1,274 @@
+"""A study in words: what came out, what it cost, what to take, and how far to trust it."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import mean, stdev
+
+from hpo.reports.facts import Ending, Facts, seconds_between
+from hpo.reports.wording import better, count, duration, listed, number, percent, superlative, with_unit
+from hpo.trial import Goal, TrialRecord, goal_values
+from storage.records import CONFIRM, RETRAIN
+
+
+@dataclass(frozen=True)
+class Card:
+    """One key figure."""
+
+    title: str
+    figure: str
+    note: str = ""
+
+
+def sentences(facts: Facts) -> list[str]:
+    """The summary's sentences, in reading order."""
+    said = [_aim(facts), _outcome(facts), _saved(facts), _failures(facts)]
+    return [sentence for sentence in said if sentence]
+
+
+def _aim(facts: Facts) -> str:
+    study = facts.snapshot.study
+    aims = listed([f"the {superlative(goal)} {goal.metric}" for goal in facts.goals])
+    searched = f" over {count(len(facts.param_names), 'parameter')}" if facts.param_names else ""
+    sampler = facts.setting("sampler", "name") or facts.setting("sampler")
+    by = f" with the {sampler} sampler" if isinstance(sampler, str) else ""
+    return f"{study.name} tunes {study.objective} for {aims}{searched}{by}."
+
+
+def _outcome(facts: Facts) -> str:
+    if not facts.trials:
+        return "No trial has been started yet."
+    n = {ending: len(facts.ended(ending)) for ending in Ending}
+    whole = n[Ending.COMPLETE] + n[Ending.EARLY] + n[Ending.TIME_LIMIT]
+    parts = [f"{whole:,} completed" + _of_these(n)]
+    parts += [
+        f"{n[ending]:,} {word}"
+        for ending, word in (
+            (Ending.PRUNED, "pruned"),
+            (Ending.FAILED, "failed"),
+            (Ending.RUNNING, "running"),
+            (Ending.QUEUED, "queued"),
+        )
+        if n[ending]
+    ]
+    unplaced = whole - len(facts.placed)
+    lost = f" {unplaced:,} of the completed have no finite value for every goal and stand aside." if unplaced else ""
+    return f"Of {count(len(facts.trials), 'trial')}, {listed(parts)}.{lost}"
+
+
+def _of_these(n: dict[Ending, int]) -> str:
+    parts = [
+        f"{n[ending]:,} {word}"
+        for ending, word in ((Ending.EARLY, "stopped early on their own"), (Ending.TIME_LIMIT, "at their time limit"))
+        if n[ending]
+    ]
+    return f" ({listed(parts)})" if parts else ""
+
+
+def _saved(facts: Facts) -> str:
+    spent = facts.spending
+    if spent is None or not spent.run:
+        return ""
+    whole = f"{spent.horizon} epochs each" + (" (judged by the longest completed trial)" if spent.assumed else "")
+    text = f"{spent.run:,} of {spent.planned:,} epochs were run ({whole})"
+    parts = [
+        f"{who} saved {saved:,} ({percent(saved / spent.planned)})"
+        for who, saved in (
+            ("pruning", spent.saved_by_pruning),
+            ("early stopping", spent.saved_by_early_stopping),
+        )
+        if saved
+    ]
+    return text + (f": {listed(parts)}." if parts else "; nothing was saved by pruning.")
+
+
+def _failures(facts: Facts) -> str:
+    failed = facts.ended(Ending.FAILED)
+    if not failed:
+        return ""
+    reasons = [trial.reason.message for trial in failed if trial.reason]
+    if not reasons:
+        return f"{count(len(failed), 'trial')} failed without a stated reason."
+    most = max(dict.fromkeys(reasons), key=reasons.count)
+    if len(failed) == 1:
+        return f"Trial {failed[0].number} failed: {_first_line(most)}"
+    return f"The most common failure ({reasons.count(most)} of {len(failed)}): {_first_line(most)}"
+
+
+def _first_line(text: str) -> str:
+    line = (text.strip().splitlines() or ["no message"])[0]
+    line = line if len(line) <= 200 else line[:197] + "…"
+    return line if line.endswith((".", "!", "?", "…")) else line + "."
+
+
+def recommendation(facts: Facts) -> str:
+    """Why the recommended trial is the one; empty while there is none."""
+    trial = facts.recommended
+    if trial is None:
+        return ""
+    at = f", at epoch {trial.best_step} of {trial.last_step}" if trial.best_step else ""
+    among = count(len(facts.placed), "completed trial")
+    if facts.promising is not None and trial.number != facts.promising.number:
+        first = facts.promising.number
+        return f"Trial {trial.number} held up best with fresh seeds; by first values alone it would be trial {first}."
+    if len(facts.goals) == 1:
+        return f"Trial {trial.number} has the {superlative(facts.goals[0])} {facts.goals[0].metric} of {among}{at}."
+    if len(facts.front) == 1:
+        return f"Trial {trial.number} is the whole front: it is at least as good as {among} on every goal{at}."
+    where = f"Of the {len(facts.front)} trials on the front, trial {trial.number}"
+    if facts.policy == "knee":
+        return (
+            f"{where} is the knee: the nearest to the ideal point when every goal is scaled "
+            f"to its range over the front{at}."
+        )
+    if isinstance(facts.policy, str):
+        goal = next(goal for goal in facts.goals if goal.metric == facts.policy)
+        return f"{where} has the {superlative(goal)} {goal.metric}, which the study file picks by{at}."
+    weights = listed([f"{name} {weight:g}" for name, weight in facts.policy.items()])
+    return f"{where} is the nearest to the ideal point with the study file's weights ({weights}){at}."
+
+
+def cards(facts: Facts) -> list[Card]:
+    """The key figures at the top."""
+    finished = [trial for trial in facts.trials if trial.state.is_finished]
+    cards = [*_result_cards(facts)]
+    states = [
+        f"{n} {word}"
+        for ending, word in ((Ending.PRUNED, "pruned"), (Ending.FAILED, "failed"), (Ending.RUNNING, "running"))
+        if (n := len(facts.ended(ending)))
+    ]
+    completed = len(facts.ended(Ending.COMPLETE, Ending.EARLY, Ending.TIME_LIMIT))
+    cards.append(Card("Trials", f"{len(facts.trials):,}", ", ".join([f"{completed} completed", *states])))
+    epochs = sum(trial.last_step for trial in facts.trials)
+    less = 1 - facts.spending.run / facts.spending.planned if facts.spending else 0.0
+    saved = f"{percent(less)} less than planned" if less > 0 else ""
+    cards.append(Card("Epochs run", f"{epochs:,}", saved))
+    worked = sum(facts.worked_s.values())
+    if worked:
+        each = f"{duration(worked / len(finished))} a trial" if finished else ""
+        cards.append(Card("Time worked", duration(worked), each))
+    return cards
+
+
+def _result_cards(facts: Facts) -> list[Card]:
+    best = facts.promising
+    if best is None or best.values is None:
+        return [Card("Best" if len(facts.goals) == 1 else "Front", "–", "no completed trial yet")]
+    if len(facts.goals) == 1:
+        goal = facts.goals[0]
+        return [Card(f"Best {with_unit(goal.metric)}", number(best.values[0]), f"trial {best.number}")]
+    size = Card("On the front", f"{len(facts.front):,}", f"of {count(len(facts.placed), 'completed trial')}")
+    gain = facts.hypervolume.gain_of_last(10)
+    note = "" if gain is None else f"last 10 trials: +{percent(gain)}" if gain else "no gain in the last 10 trials"
+    return [size, Card("Hypervolume", number(facts.hypervolume.best[-1]), note)]
+
+
+@dataclass(frozen=True)
+class Repeated:
+    """A trial run again with fresh seeds: what it promised for one goal, and what the seeds gave.
+
+    ``luck`` is how much better the promise was than the mean of the fresh seeds, as a
+    share of that mean: above 0 the search had been lucky.
+    """
+
+    number: int | None  # the search's trial, when one has these parameters
+    goal: Goal
+    promised: float | None
+    n_seeds: int
+    mean: float
+    std: float | None
+
+    @property
+    def luck(self) -> float | None:
+        if self.promised is None or not self.mean:
+            return None
+        gap = self.mean - self.promised if better(self.goal) == "lower" else self.promised - self.mean
+        return gap / abs(self.mean)
+
+
+def repeated(facts: Facts, series: str) -> list[Repeated]:
+    """One row per repeated trial and goal of a series (confirm, retrain), in the order they were run."""
+    rows = []
+    for records in _by_subject(facts.snapshot.others.get(series, ())):
+        vectors = [v for record in records if (v := record.values or goal_values(facts.goals, record.metrics))]
+        origin = _origin(facts, records[0])
+        for index, goal in enumerate(facts.goals):
+            values = [vector[index] for vector in vectors if math.isfinite(vector[index])]
+            if values:
+                promised = origin.values[index] if origin and origin.values else None
+                spread = stdev(values) if len(values) > 1 else None
+                n = origin.number if origin else None
+                rows.append(Repeated(n, goal, promised, len(values), mean(values), spread))
+    return rows
+
+
+def _by_subject(records: Sequence[TrialRecord]) -> list[list[TrialRecord]]:
+    groups: dict[str, list[TrialRecord]] = {}
+    for record in sorted(records, key=lambda record: record.number):
+        key = record.params if record.subject is None else record.subject
+        groups.setdefault(json.dumps(key, sort_keys=True, default=str), []).append(record)
+    return list(groups.values())
+
+
+def _origin(facts: Facts, record: TrialRecord) -> TrialRecord | None:
+    """The search's trial that this one repeats; where it does not say, one with these parameters, front first."""
+    if record.subject is not None:
+        return facts.by_number.get(record.subject)
+    same = [trial for trial in facts.placed if trial.params == record.params]
+    return min(same, key=lambda trial: (trial.number not in facts.front.numbers, trial.number), default=None)
+
+
+def luck_sentence(facts: Facts) -> str:
+    """What the confirmation runs say, in one sentence; empty without any."""
+    rows = [row for row in repeated(facts, CONFIRM) if row.goal == facts.goals[0] and row.luck is not None]
+    if not rows:
+        return ""
+    lucks = [row.luck for row in rows if row.luck is not None]
+    turn = mean(lucks)
+    seeds = listed(sorted({str(row.n_seeds) for row in rows}))
+    verdict = (
+        f"came out {percent(abs(turn))} worse than promised: that much of the promise was luck"
+        if turn > 0.005
+        else f"came out {percent(abs(turn))} better than promised"
+        if turn < -0.005
+        else "kept their promise"
+    )
+    return f"With {seeds} fresh seeds each, the confirmed trials' {facts.goals[0].metric} on average {verdict}."
+
+
+@dataclass(frozen=True)
+class TestMetric:
+    """One metric on the test set over the retrained seeds."""
+
+    __test__ = False  # pytest: this is no test class
+
+    name: str
+    n_seeds: int
+    mean: float
+    std: float | None
+
+
+def test_metrics(facts: Facts) -> list[TestMetric]:
+    """What the retrained models reached on the test set, by metric."""
+    records = facts.snapshot.others.get(RETRAIN, ())
+    names = sorted({name for record in records for name in record.metrics if name.startswith("test_")})
+    found = []
+    for name in names:
+        values = [record.metrics[name] for record in records if math.isfinite(record.metrics.get(name, math.nan))]
+        if values:
+            found.append(TestMetric(name, len(values), mean(values), stdev(values) if len(values) > 1 else None))
+    return found
+
+
+test_metrics.__test__ = False  # type: ignore[attr-defined]  # pytest would collect it where it is imported
+
+
+def took(facts: Facts) -> str:
+    """From the first launch's start to the last one's end, or empty."""
+    starts = [launch.started_at for launch in facts.snapshot.launches]
+    ends = [launch.ended_at for launch in facts.snapshot.launches if launch.ended_at]
+    seconds = seconds_between(min(starts), max(ends)) if starts and ends else None
+    return duration(seconds) if seconds is not None else ""

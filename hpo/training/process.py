@@ -1,0 +1,70 @@
+"""What a trial changes in its process, put back when it ends: flags, threads, generators, memory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from hpo.training.seeds import preserved_rng, seed_everything
+
+
+@contextmanager
+def process_state(
+    device: torch.device, *, seed: int, deterministic: bool = False, threads: int | None = None
+) -> Iterator[None]:
+    """Seeded generators, cuDNN and determinism flags and torch threads for one trial; all restored after.
+
+    ``deterministic`` warns about operations that have no deterministic form instead of
+    failing: which ones exist depends on the device, and a study should not.
+    """
+    was_deterministic = torch.are_deterministic_algorithms_enabled()
+    was_warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    was_benchmark = torch.backends.cudnn.benchmark
+    was_threads = torch.get_num_threads()
+    with preserved_rng(device):
+        try:
+            if deterministic:
+                if device.type == "cuda":  # cuBLAS reads it when its first handle is made
+                    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+                torch.use_deterministic_algorithms(True, warn_only=True)
+            torch.backends.cudnn.benchmark = device.type == "cuda" and not deterministic
+            if threads is not None:
+                torch.set_num_threads(threads)
+            seed_everything(seed)
+            yield
+        finally:
+            torch.use_deterministic_algorithms(was_deterministic, warn_only=was_warn_only)
+            torch.backends.cudnn.benchmark = was_benchmark
+            if threads is not None:
+                torch.set_num_threads(was_threads)
+
+
+def release_memory(device: torch.device) -> None:
+    """Give cached device memory back and begin new peak counters, for the next trial's sake."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    reset_peak_memory(device)
+
+
+def reset_peak_memory(device: torch.device) -> None:
+    """Begin new peak counters; without effect on a CPU, which has none."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def memory_mb(device: torch.device) -> float:
+    """Memory in use, in MB of 2^20 bytes: the peak of this process's tensors on a GPU since the
+    last reset, on a CPU
+    the process's resident size (Linux; 0 where ``/proc`` is missing). For display, not a goal:
+    on a CPU it includes everything else that the process holds."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+    except OSError:
+        return 0.0

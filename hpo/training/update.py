@@ -1,0 +1,104 @@
+"""One update of a model: forward, backward, clip, step. The trainer and the meters use this same one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from hpo.training.batches import Batch
+from hpo.training.precision import Precision
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+class Updater:
+    """Applies updates to ``model``. ``skipped`` counts those that fp16's scaler had to drop."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss: Loss,
+        optimizer: torch.optim.Optimizer,
+        precision: Precision,
+        grad_clip: float | None = None,
+    ) -> None:
+        self.model, self.loss, self.optimizer, self.precision = model, loss, optimizer, precision
+        self.grad_clip = grad_clip
+        self.skipped = 0
+        self._parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+
+    def set_lr(self, lr: float) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+
+    def update(self, group: Sequence[Batch]) -> tuple[Tensor, Tensor]:
+        """One optimiser step over all batches of ``group``, as if they were one batch.
+
+        Returns the mean loss over the group's samples and the gradient norm before
+        clipping, both scalars left on the device: reading them would make it wait.
+        """
+        loss = self.backward(group)
+        scaler = self.precision.scaler
+        if scaler is None:
+            norm = self._clip()
+            self.optimizer.step()
+        else:
+            scaler.unscale_(self.optimizer)
+            norm = self._clip()
+            scale = scaler.get_scale()
+            scaler.step(self.optimizer)
+            scaler.update()
+            self.skipped += scaler.get_scale() < scale  # it shrinks only after dropping a step
+        for parameter in self._parameters:
+            parameter.grad = None
+        return loss, norm
+
+    def backward(self, group: Sequence[Batch]) -> Tensor:
+        """Add the gradients of the group's mean loss to those that are there; gives that loss."""
+        if len(group) == 1:
+            return self._backward_one(group[0], None)
+        samples = sum(len(batch[-1]) for batch in group)
+        parts = [self._backward_one(batch, len(batch[-1]) / samples) for batch in group]
+        return torch.stack(parts).sum()
+
+    def _backward_one(self, batch: Batch, share: float | None) -> Tensor:
+        with self.precision.autocast():
+            output = self.model(*batch[:-1])
+        loss = self.loss(self.precision.widen(output), batch[-1])
+        if share is not None:  # the loss is a mean, so a smaller last batch must weigh less
+            loss = loss * share
+        scaler = self.precision.scaler
+        (loss if scaler is None else scaler.scale(loss)).backward()
+        return loss.detach()
+
+    def _clip(self) -> Tensor:
+        """The norm of all gradients as one vector; scales them down to ``grad_clip`` when set.
+
+        Agrees with ``torch.nn.utils.clip_grad_norm_``, whose bookkeeping per call costs
+        more than a small model's backward pass.
+        """
+        grads = [parameter.grad for parameter in self._parameters if parameter.grad is not None]
+        if not grads:
+            return torch.zeros((), device=self.precision.device)
+        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads)))
+        if self.grad_clip is None:
+            return norm
+        # On a CPU reading the norm is free and saves a pass over gradients that are small
+        # enough; a GPU would have to wait for it, so there they are scaled by 1 instead.
+        if norm.device.type != "cpu" or not norm.item() <= self.grad_clip:
+            torch._foreach_mul_(grads, torch.clamp(self.grad_clip / (norm + 1e-6), max=1.0))
+        return norm
+
+
+def groups(batches: Iterable[Batch], size: int) -> Iterator[list[Batch]]:
+    """``batches`` in lists of ``size``, the last perhaps shorter; fetched as they are needed."""
+    group: list[Batch] = []
+    for batch in batches:
+        group.append(batch)
+        if len(group) == size:
+            yield group
+            group = []
+    if group:
+        yield group
