@@ -1,0 +1,218 @@
+"""The contract of a runner, over every one: the same jobs, the same news, the same end."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hpo import runners, service
+from hpo.errors import UnknownName
+from hpo.interrupt import Interrupt
+from hpo.trial import Point, TrialState
+from tests.studies import launch, rows
+
+pytestmark = pytest.mark.ray
+DETERMINISTIC: dict[str, Any] = {
+    "data": {"function": "zdt1", "dims": 4},
+    "goals": [{"metric": "f1"}, {"metric": "f2"}],
+    "sampler": {"name": "tpe", "startup_trials": 5},
+    "pruner": {"name": "median", "startup_trials": 3, "watch": "f2"},
+    "budget": {"trials": 16, "epochs": 4},
+    "concurrency": 2,
+    "deterministic": True,
+    "resources": {"cpus": 0.5},
+    "retrain": {"confirm": 0},
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def local_ray() -> Iterator[None]:
+    """One Ray for the whole file: starting one takes seconds."""
+    import hpo.runners.ray_tune as room
+
+    with room._ray(0):
+        yield
+
+
+def facts(launched: service.Launched) -> list[tuple[Any, ...]]:
+    return [
+        (t.number, t.state, t.params, t.values, t.reason, t.best_step, [p.metrics for p in t.points])
+        for t in launched.snapshot.trials
+    ]
+
+
+@pytest.fixture(params=runners.names())
+def runner(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def by_inline(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Any, ...]]:
+    folder = tmp_path_factory.mktemp("inline")
+    return facts(launch(folder, f"sqlite:///{folder / 'x.db'}", runner="inline", **DETERMINISTIC))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_inline_and_ray_agree_bit_for_bit(
+    tmp_path: Path, sqlite_url: str, by_inline: list[tuple[Any, ...]], workers: int
+) -> None:
+    launched = launch(tmp_path, sqlite_url, runner="ray", workers=workers, **DETERMINISTIC)
+    assert facts(launched) == by_inline
+    assert {fact[1] for fact in by_inline} == {TrialState.COMPLETE, TrialState.PRUNED}
+
+
+def test_trials_of_random_length_give_the_same_study(
+    tmp_path: Path, sqlite_url: str, by_inline: list[tuple[Any, ...]]
+) -> None:
+    slow = {"function": "zdt1", "dims": 4, "epoch_s": 0.02, "jitter": 1.0}
+    assert facts(launch(tmp_path, sqlite_url, runner="ray", **{**DETERMINISTIC, "data": slow})) == by_inline
+
+
+def test_every_attempt_names_its_worker(tmp_path: Path, sqlite_url: str, runner: str) -> None:
+    launch(tmp_path, sqlite_url, runner=runner, budget={"trials": 3, "epochs": 2})
+    workers = [row[0] for row in rows(sqlite_url, "SELECT worker FROM hpo_attempts")]
+    assert len(workers) == 3
+    assert all(worker for worker in workers)
+
+
+def test_a_failing_trial_fails_alone(tmp_path: Path, sqlite_url: str, runner: str) -> None:
+    (tmp_path / f"faulty_{runner}.py").write_text(
+        "from objectives.analytic import Analytic\n"
+        "class Faulty(Analytic):\n"
+        "    def run(self, job, context):\n"
+        "        if job.number % 2:\n"
+        "            raise ValueError('odd')\n"
+        "        return super().run(job, context)\n"
+    )
+    launched = launch(tmp_path, sqlite_url, runner=runner, objective=f"faulty_{runner}:Faulty")
+    states = [t.state for t in launched.snapshot.trials]
+    assert states == [TrialState.COMPLETE, TrialState.FAIL] * 4
+    assert "ValueError: odd" in launched.snapshot.trials[1].reason.message  # type: ignore[union-attr]
+
+
+class StopAfter:
+    def __init__(self, interrupt: Interrupt, reports: int) -> None:
+        self.interrupt, self.left = interrupt, reports
+
+    def started(self, job: object) -> None: ...
+    def finished(self, record: object) -> None: ...
+
+    def reported(self, number: int, point: Point) -> None:
+        self.left -= 1
+        if self.left == 0:
+            self.interrupt.request()
+
+
+def test_an_interrupted_study_goes_on(
+    tmp_path: Path, sqlite_url: str, runner: str, by_inline: list[tuple[Any, ...]]
+) -> None:
+    interrupt = Interrupt()
+    stopped = launch(
+        tmp_path, sqlite_url, runner=runner, interrupt=interrupt,
+        listeners=lambda plan, ended: [StopAfter(interrupt, 13)], **DETERMINISTIC,
+    )  # fmt: skip
+    assert stopped.how == "interrupted"
+    assert not [t for t in stopped.snapshot.trials if t.state is TrialState.RUNNING]
+    assert facts(launch(tmp_path, sqlite_url, runner=runner, **DETERMINISTIC)) == by_inline
+
+
+def test_a_trial_whose_worker_is_killed_runs_again(tmp_path: Path, sqlite_url: str) -> None:
+    """kill -9 of a Ray worker in the middle of a trial: the trial goes on elsewhere, nothing else is touched."""
+    (tmp_path / "deadly.py").write_text(
+        "import os, signal\n"
+        "from pathlib import Path\n"
+        "from objectives.analytic import Analytic\n"
+        "class Deadly(Analytic):\n"
+        "    def run(self, job, context):\n"
+        f"        mark = Path({str(tmp_path)!r}) / 'killed'\n"
+        "        if job.number == 2 and not mark.exists():\n"
+        "            mark.touch()\n"
+        "            context.report(1, f1=99.0)\n"
+        "            os.kill(os.getpid(), signal.SIGKILL)\n"
+        "        return super().run(job, context)\n"
+    )
+    launched = launch(tmp_path, sqlite_url, runner="ray", objective="deadly:Deadly")
+    trials = launched.snapshot.trials
+    assert [t.state for t in trials] == [TrialState.COMPLETE] * 8
+    assert [t.attempts for t in trials] == [1, 1, 2, 1, 1, 1, 1, 1]
+    ended = rows(sqlite_url, "SELECT ended_how FROM hpo_attempts ORDER BY started_at")
+    assert sorted(row[0] for row in ended) == ["finished"] * 8 + ["interrupted"]
+
+
+def test_a_trial_that_always_kills_its_worker_fails_in_the_end(tmp_path: Path, sqlite_url: str) -> None:
+    (tmp_path / "lethal.py").write_text(
+        "import os, signal\n"
+        "from objectives.analytic import Analytic\n"
+        "class Lethal(Analytic):\n"
+        "    def run(self, job, context):\n"
+        "        if job.number == 1:\n"
+        "            os.kill(os.getpid(), signal.SIGKILL)\n"
+        "        return super().run(job, context)\n"
+    )
+    fields = {"objective": "lethal:Lethal", "budget": {"trials": 3, "epochs": 2}}
+    trials = launch(tmp_path, sqlite_url, runner="ray", **fields).snapshot.trials
+    assert [t.state for t in trials] == [TrialState.COMPLETE, TrialState.FAIL, TrialState.COMPLETE]
+    assert "lost its worker 3 times" in trials[1].reason.message  # type: ignore[union-attr]
+
+
+def test_a_slow_cleanup_of_a_stopped_trial_does_not_abort_the_next(tmp_path: Path, sqlite_url: str) -> None:
+    """With reused actors Ray, by default, gives a stopped trial two seconds and then fails its successor."""
+    (tmp_path / "slowly.py").write_text(
+        "import time\n"
+        "from objectives.analytic import Analytic\n"
+        "class Slowly(Analytic):\n"
+        "    def run(self, job, context):\n"
+        "        try:\n"
+        "            return super().run(job, context)\n"
+        "        finally:\n"
+        "            time.sleep(2.5 if job.number == 4 else 0)\n"
+    )
+    fields = {
+        "objective": "slowly:Slowly",
+        "pruner": {"name": "threshold", "upper": 0.5},
+        "budget": {"trials": 7, "epochs": 3},
+    }
+    trials = launch(tmp_path, sqlite_url, runner="ray", **fields).snapshot.trials
+    assert {t.state for t in trials} == {TrialState.PRUNED}
+    assert [t.attempts for t in trials] == [1] * 7
+
+
+def test_ray_keeps_its_own_words_off_the_terminal(
+    tmp_path: Path, sqlite_url: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    launch(tmp_path, sqlite_url, runner="ray", budget={"trials": 2, "epochs": 2})
+    out, error = capfd.readouterr()
+    assert (out, error) == ("", "")
+
+
+def test_more_trials_run_at_once_on_ray_than_one(tmp_path: Path, sqlite_url: str) -> None:
+    began = time.monotonic()
+    launch(
+        tmp_path, sqlite_url, runner="ray", concurrency=2, resources={"cpus": 0.5},
+        data={"function": "branin", "epoch_s": 0.25}, budget={"trials": 4, "epochs": 4},
+    )  # fmt: skip
+    took = time.monotonic() - began
+    overlaps = rows(
+        sqlite_url,
+        "SELECT count(*) FROM hpo_attempts a, hpo_attempts b WHERE a.trial < b.trial "
+        "AND a.started_at < b.ended_at AND b.started_at < a.ended_at",
+    )[0][0]
+    assert overlaps > 0, f"took {took:.1f} s"
+
+
+def test_an_unknown_runner_is_named_with_the_nearest() -> None:
+    with pytest.raises(UnknownName, match="Did you mean 'inline'"):
+        runners.find("inlin")
+
+
+def test_nothing_of_ray_stays_behind(tmp_path: Path, sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    launch(tmp_path, sqlite_url, runner="ray", budget={"trials": 1, "epochs": 1})
+    assert list(temporary.iterdir()) == []
