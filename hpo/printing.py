@@ -10,12 +10,14 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hpo.errors import UserError
-from hpo.trial import TrialRecord, TrialState
+from hpo.evaluation.groups import split_by_group
+from hpo.trial import Direction, Goal, TrialRecord, TrialState
 from storage.records import Snapshot
 
 if TYPE_CHECKING:
     from hpo.choice import Choice
     from hpo.export.bundle import ModelBundle
+    from hpo.export.retrain import Luck
     from hpo.export.verify import VerifyReport
     from hpo.service import Launched, Retrained
     from storage.studies import StudySummary
@@ -155,6 +157,24 @@ def show_choice(snapshot: Snapshot, choice: Choice, as_json: bool) -> None:
     print("With fresh seeds:")
     for line in choice.luck.lines:
         print(f"  {line}")
+    for goal in snapshot.study.goals:
+        print(f"  {_luck(choice.luck, goal)}")
+
+
+def _luck(luck: Luck, goal: Goal) -> str:
+    """How much of the best promise for one goal was luck."""
+    spreads = {number: found[goal.metric] for number, found in luck.spreads.items() if goal.metric in found}
+    promised = {number: s.promised for number, s in spreads.items() if s.promised is not None}
+    if not promised:
+        return f"{goal.metric}: no promise to compare."
+    turn = -1 if goal.direction is Direction.MAXIMIZE else 1
+    best = min(promised, key=lambda number: turn * promised[number])
+    gap = turn * (spreads[best].mean - promised[best])
+    share = 100 * gap / abs(promised[best]) if promised[best] else 0.0
+    verdict = f"{share:.2g} % of it was luck" if gap > 0 else "none of it was luck"
+    return (
+        f"The best {goal.metric} promised, {promised[best]:.4g} (trial {best}), is {spreads[best].mean:.4g}: {verdict}."
+    )
 
 
 def launch_summary(launched: Launched, path: str) -> str:
@@ -170,8 +190,13 @@ def launch_summary(launched: Launched, path: str) -> str:
         spec = StudySpec.parse(snapshot.study.spec_yaml).retrain
         choice = choose(snapshot, spec.pick, spec.confirm)
         trial = next(t for t in snapshot.trials if t.number == choice.number)
-        values = ", ".join(f"{g.metric} {_cell(trial.metrics.get(g.metric))}" for g in snapshot.study.goals)
-        lines.append(f"Front: {len(choice.front)} trials. Picked: trial {choice.number} ({values}).")
+        confirmed = choice.luck.spreads[choice.number] if choice.luck else {}
+        means = {name: spread.mean for name, spread in confirmed.items()}
+        values = ", ".join(
+            f"{g.metric} {_cell({**trial.metrics, **means}.get(g.metric))}" for g in snapshot.study.goals
+        )
+        how = ", the means of fresh seeds" if confirmed else ""
+        lines.append(f"Front: {len(choice.front)} trials. Picked: trial {choice.number} ({values}{how}).")
     lines.append(f"Next: hpo front {name} · hpo best {name} · hpo report {name} · hpo retrain {name}")
     return "\n".join(lines)
 
@@ -185,22 +210,36 @@ def show_retrained(retrained: Retrained, as_json: bool) -> None:
     print(f"Trial {summary.trial} of {retrained.name}, retrained with {len(summary.seeds)} seeds:")
     for line in summary.lines:
         print(f"  {line}")
-    tests = [name for name in summary.spreads if name.startswith("test_")]
-    if tests:
-        print("On the test set, read here for the first time:")
-        show(_against_baselines(retrained, tests))
+    overall, grouped = split_by_group([name for name in summary.spreads if name.startswith("test_")])
+    if overall:
+        print("On the test set, which the search never read:")
+        show(_against_baselines(retrained, overall))
+    if grouped:
+        print("By group:")
+        show(_by_group(retrained, overall, grouped))
     print(f"Next: hpo export {retrained.name}")
 
 
-def _against_baselines(retrained: Retrained, tests: Sequence[str]) -> list[Row]:
+def _against_baselines(retrained: Retrained, names: Sequence[str]) -> list[Row]:
     """One row per test metric: mean and spread over the seeds, and each baseline."""
     rows = []
-    for name in tests:
+    for name in names:
         spread = retrained.summary.spreads[name]
         row: Row = {"metric": name, "mean": spread.mean, "std": spread.std}
         row.update({baseline: metrics.get(name) for baseline, metrics in retrained.baselines.items()})
         rows.append(row)
     return rows
+
+
+def _by_group(retrained: Retrained, overall: Sequence[str], grouped: Sequence[str]) -> list[Row]:
+    """One row per group, one column per metric that groups have: means over the seeds."""
+    rows: dict[str, Row] = {}
+    for name in grouped:
+        metric = max((other for other in overall if name.startswith(f"{other}_")), key=len)
+        group = name.removeprefix(f"{metric}_")
+        rows.setdefault(group, {"group": group})[metric] = retrained.summary.spreads[name].mean
+    columns = list(dict.fromkeys(column for row in rows.values() for column in row))
+    return [{column: row.get(column) for column in columns} for row in rows.values()]
 
 
 def show_bundle(bundle: ModelBundle, as_json: bool) -> None:

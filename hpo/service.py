@@ -2,32 +2,30 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import socket
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hpo import environment, runners
-from hpo.choice import Choice, Policy, top
+from hpo import environment
+from hpo.choice import Choice, Policy
 from hpo.choice import choose as choose_trial
-from hpo.errors import StudyChanged, StudyFileError, UserError
+from hpo.errors import UserError
 from hpo.export.retrain import RetrainSummary, summarise
 from hpo.interrupt import Interrupt
 from hpo.plan import Plan
-from hpo.resolve import resolve, search_settings
+from hpo.resolve import resolve
+from hpo.session import create_or_check, open_session, run_confirmation, run_search, stored_plan
 from hpo.spec import StudySpec
-from hpo.study import FixedJobs, JobSource, Listener, Study, make_job
-from hpo.trial import Metrics, Params, TrialRecord, TrialState, derive_seed
+from hpo.study import FixedJobs, Listener, make_job
+from hpo.trial import Event, Metrics, TrialRecord, TrialState
 from objectives import registry
 from objectives.base import TrainingObjective
 from storage import codec
 from storage.database import Database
 from storage.leases import Lease
-from storage.records import CONFIRM, RETRAIN, SEARCH, LaunchRecord, ModelRecord, Snapshot, StudyRecord
+from storage.records import RETRAIN, ModelRecord, Snapshot
 from storage.studies import StoredStudy, Studies, StudySummary
 
 if TYPE_CHECKING:
@@ -35,26 +33,6 @@ if TYPE_CHECKING:
     from hpo.export.verify import VerifyReport
 
 MakeListeners = Callable[[Plan, Sequence[TrialRecord]], Sequence[Listener]]
-
-
-@dataclass(frozen=True)
-class Session:
-    """A study that this process owns for the moment: its plan, its rows, its folder."""
-
-    plan: Plan
-    study: StoredStudy
-    studies: Studies
-    launch: int
-    workers: int
-    runner: str
-    interrupt: Interrupt
-    listeners: Sequence[Listener] = ()
-
-    def run(self, source: JobSource) -> None:
-        resources = self.plan.spec.resources
-        run = runners.find(self.runner)
-        with self.interrupt.watching(source):
-            run(source, workers=self.workers, cpus=resources.cpus, gpus=resources.gpus)
 
 
 @dataclass(frozen=True)
@@ -101,15 +79,15 @@ def launch(
     plan = resolve(spec, str(path), str(path.resolve().parent))
     with Database(storage, create=True) as database:
         studies = Studies(database)
-        study = _create_or_check(studies, plan, text, runs)
-        with _session(database, studies, study, plan, runner, workers, interrupt) as session:
+        study = create_or_check(studies, plan, text, runs)
+        with open_session(database, studies, study, plan, runner, workers, interrupt) as session:
             if study.record.spec_yaml != text:
                 studies.update_file(study, text)
             ended = [record for record in studies.trials(study).records() if record.state.is_finished]
             session = replace(session, listeners=listeners(plan, ended))
-            _search(session)
+            run_search(session)
             if not session.interrupt.requested:
-                _confirm(session)
+                run_confirmation(session)
             how = "interrupted" if session.interrupt.requested else "done"
         return Launched(plan.name, how, studies.snapshot(plan.name))
 
@@ -203,12 +181,12 @@ def retrain(
         studies = Studies(database)
         study = studies.get(name)
         found = studies.snapshot(name)
-        plan = _stored_plan(study)
+        plan = stored_plan(study)
         if trial is not None:
             promise = get_trial(found, trial)
         else:
             promise = get_trial(found, _choose(found, plan.spec, pick, ()).number)
-        with _session(database, studies, study, plan, runner, workers, interrupt) as session:
+        with open_session(database, studies, study, plan, runner, workers, interrupt) as session:
             session = replace(session, listeners=listeners(plan, ()))
             policy = plan.spec.retrain
             source = FixedJobs(
@@ -222,7 +200,9 @@ def retrain(
                 listeners=session.listeners,
             )
             session.run(source)
-        return None if interrupt.requested else _retrained(plan, promise, source.results())
+        if interrupt.requested:
+            return None
+        return _retrained(plan, promise, source.results(), _baselines(studies, study, plan))
 
 
 def export(storage: str, name: str, out: Path, *, overwrite: bool = False) -> ModelBundle:
@@ -240,8 +220,8 @@ def export(storage: str, name: str, out: Path, *, overwrite: bool = False) -> Mo
     with Database(storage) as database:
         studies = Studies(database)
         study, found = studies.get(name), studies.snapshot(name)
-        plan = _stored_plan(study)
-        retrained = _newest_retraining(plan, found)
+        plan = stored_plan(study)
+        retrained = _newest_retraining(studies, study, plan, found)
         shipped = next(run for run in retrained.runs if run.number == retrained.summary.shipped)
         job = make_job(plan, shipped, RETRAIN, Path(study.folder))
         objective = registry.find(plan.spec.objective, plan.import_from)
@@ -309,155 +289,40 @@ def make_data(objective: str, out: Path, options: Mapping[str, Any]) -> Path:
     return registry.find(objective).make_data(out, **options)
 
 
-@contextmanager
-def _session(
-    database: Database,
-    studies: Studies,
-    study: StoredStudy,
-    plan: Plan,
-    runner: str | None,
-    workers: int | None,
-    interrupt: Interrupt | None,
-) -> Iterator[Session]:
-    """Hold the lease and a launch record around some work on a study."""
-    concurrency = plan.spec.concurrency
-    if workers is not None and not 1 <= workers <= concurrency:
-        raise UserError(f"--workers must be between 1 and the study's concurrency ({concurrency}); got {workers}.")
-    runner = runner or plan.spec.runner
-    runners.find_name(runner)
-    workers = workers or concurrency
-    interrupt = interrupt or Interrupt()
-    with Lease(database, study.id, study.name):
-        record = LaunchRecord(
-            codec.now(), None, None, socket.gethostname(), os.getpid(), runner, workers,
-            settings=plan.spec.model_dump(mode="json", include={"budget", "resources", "retrain", "export"}),
-            environment=environment.describe(),
-        )  # fmt: skip
-        launch = studies.add_launch(study, record)
-        how = "failed"
-        try:
-            yield Session(plan, study, studies, launch, workers, runner, interrupt)
-            how = "interrupted" if interrupt.requested else "done"
-        except BaseException as error:
-            how = f"failed: {type(error).__name__}"
-            raise
-        finally:
-            studies.end_launch(launch, how)
-
-
-def _create_or_check(studies: Studies, plan: Plan, text: str, runs: Path) -> StoredStudy:
-    study = studies.find(plan.name)
-    if study is None:
-        record = StudyRecord(
-            name=plan.name,
-            objective=plan.spec.objective,
-            spec_yaml=text,
-            digest=plan.digest,
-            goals=plan.goals,
-            monitor=plan.monitor,
-            data_fingerprint=plan.data_fingerprint,
-            created_at=codec.now(),
-        )
-        folder = str((runs / plan.name).resolve())
-        return studies.create(
-            record, identity=plan.identity(), space=plan.space, folder=folder, import_from=plan.import_from
-        )
-    if study.record.digest != plan.digest:
-        lines = "\n  ".join(plan.differences(study.identity))
-        raise StudyChanged(
-            f"Study {plan.name!r} was made from another description, so nothing was run:\n  {lines}\n"
-            "Give the file another name to begin a new study, or take the changes back."
-        )
-    done = len(studies.trials(study).records())
-    trials = plan.spec.budget.trials
-    if trials is not None and trials < done:
-        raise StudyFileError(
-            f"budget.trials is {trials}, but study {plan.name!r} has {done} trials already; it can only grow."
-        )
-    return study
-
-
-def _search(session: Session) -> None:
-    from hpo.search.view import Search
-
-    study, plan = session.study, session.plan
-    settings = search_settings(plan)
-
-    def make_search(records: Sequence[TrialRecord]) -> Search:
-        return Search(settings, records, study.search_state)
-
-    trials = session.studies.trials(study, SEARCH, session.launch)
-    session.run(Study(plan, trials, study.folder, make_search, session.listeners))
-    _settle_reference(session)
-
-
-def _settle_reference(session: Session) -> None:
-    """Store the hypervolume's reference point once there is a front to measure."""
-    import numpy as np
-
-    from hpo.pareto import reference_point
-
-    if session.study.record.reference_point is not None or len(session.plan.goals) < 2:
-        return
-    records = session.studies.trials(session.study).records()
-    values = [record.values for record in records if record.values is not None]
-    if len(values) >= 2:
-        session.studies.set_reference_point(session.study, reference_point(np.array(values), session.plan.goals))
-
-
-def _confirm(session: Session) -> None:
-    """Run the top of the front again with fresh seeds, so that a winner is no lucky draw."""
-    policy, study = session.plan.spec.retrain, session.study
-    if policy.confirm == 0:
-        return
-    records = session.studies.trials(study).records()
-    wanted: list[tuple[int, Params, int]] = []
-    for number in top(records, session.plan.goals, policy.pick, policy.confirm):
-        seeds = [derive_seed(session.plan.spec.seed, number, "confirm", i) for i in range(policy.confirm_seeds)]
-        wanted += [(number, records[number].params, seed) for seed in seeds]
-    trials = session.studies.trials(study, CONFIRM, session.launch)
-    session.run(
-        FixedJobs(
-            session.plan,
-            trials,
-            study.folder,
-            CONFIRM,
-            wanted,
-            epochs=session.plan.spec.budget.epochs,
-            listeners=session.listeners,
-        )
-    )
-
-
-def _stored_plan(study: StoredStudy) -> Plan:
-    """The plan of a stored study, from its own file; the data must still be what it was."""
-    spec = StudySpec.parse(study.record.spec_yaml, f"study {study.name!r}")
-    plan = resolve(spec, f"study {study.name!r}", study.import_from)
-    if plan.data_fingerprint != study.record.data_fingerprint:
-        raise StudyChanged(
-            f"The data of study {study.name!r} is no longer what it was searched on "
-            f"(fingerprint {plan.data_fingerprint[:12]}, was {study.record.data_fingerprint[:12]})."
-        )
-    return plan
-
-
 def _choose(found: Snapshot, spec: StudySpec, pick: Policy | None, where: Sequence[str]) -> Choice:
     return choose_trial(found, pick or spec.retrain.pick, spec.retrain.confirm, where)
 
 
-def _newest_retraining(plan: Plan, found: Snapshot) -> Retrained:
+def _newest_retraining(studies: Studies, study: StoredStudy, plan: Plan, found: Snapshot) -> Retrained:
     runs = found.others.get(RETRAIN, ())
     if not runs:
         raise UserError(f"Study {plan.name!r} has not been retrained; first: hpo retrain {plan.name}")
     newest = max(runs, key=lambda run: run.number)
     same = [run for run in runs if (run.subject, run.epochs) == (newest.subject, newest.epochs)]
-    return _retrained(plan, get_trial(found, newest.subject or 0), same)
+    return _retrained(plan, get_trial(found, newest.subject or 0), same, _baselines(studies, study, plan))
 
 
-def _retrained(plan: Plan, promise: TrialRecord, runs: Sequence[TrialRecord]) -> Retrained:
+def _retrained(
+    plan: Plan, promise: TrialRecord, runs: Sequence[TrialRecord], baselines: Mapping[str, Metrics]
+) -> Retrained:
     summary = summarise(promise, runs, plan.goals, plan.monitor, promised_epochs=promise.epochs, epochs=runs[0].epochs)
+    return Retrained(plan.name, promise, runs, summary, baselines)
+
+
+def _baselines(studies: Studies, study: StoredStudy, plan: Plan) -> Mapping[str, Metrics]:
+    """What simpler methods reach on the test set: computed once per study, then remembered."""
+    for event in studies.snapshot(plan.name).events:
+        if event.kind == "baselines":
+            known: Mapping[str, Metrics] = event.details["metrics"]
+            return known
     objective = registry.find(plan.spec.objective, plan.import_from)
-    return Retrained(plan.name, promise, runs, summary, objective.baselines(plan.data, plan.spec.seed, "test"))
+    found = objective.baselines(plan.data, plan.spec.seed, "test")
+    if found:
+        kept = Event(
+            "baselines", f"{', '.join(found)} on the test set", {"metrics": {n: dict(m) for n, m in found.items()}}
+        )
+        studies.add_event(study, kept, series=RETRAIN)
+    return found
 
 
 def _origin(plan: Plan, retrained: Retrained, shipped: TrialRecord) -> dict[str, Any]:

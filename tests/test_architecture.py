@@ -36,9 +36,10 @@ FLOORS = {
     "hpo.choice": 8,
     "hpo.resolve": 8,
     "hpo.starter": 8,
-    "hpo.service": 9,
-    "hpo.printing": 10,
-    "cli": 11,
+    "hpo.session": 9,
+    "hpo.service": 10,
+    "hpo.printing": 11,
+    "cli": 12,
     "hpo": -1,  # the package itself: a version and nothing else
 }
 

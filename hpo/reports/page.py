@@ -108,7 +108,7 @@ def _content(facts: Facts) -> dict[str, Any]:
         "luck": summary.luck_sentence(facts),
         "confirmed": tables.repeated_rows(confirmed),
         "retrained": tables.repeated_rows(retrained),
-        "test_metrics": [(t.name, tables.spread(t.mean, t.std), t.n_seeds) for t in summary.test_metrics(facts)],
+        "tested": summary.on_test_set(facts),
         "trial_columns": tables.trial_columns(facts),
         "trials": tables.trial_rows(facts),
         "launches": snapshot.launches,

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean, stdev
 
+from hpo.evaluation.groups import split_by_group
 from hpo.reports.facts import Ending, Facts, seconds_between
 from hpo.reports.wording import better, count, duration, listed, number, percent, superlative, with_unit
 from hpo.trial import Goal, TrialRecord, goal_values
@@ -170,8 +171,8 @@ def _result_cards(facts: Facts) -> list[Card]:
 class Repeated:
     """A trial run again with fresh seeds: what it promised for one goal, and what the seeds gave.
 
-    ``luck`` is how much better the promise was than the mean of the fresh seeds, as a
-    share of that mean: above 0 the search had been lucky.
+    ``luck`` is how much worse the mean of the fresh seeds is than the promise, as a share
+    of the promise: above 0 the search had been lucky.
     """
 
     number: int | None  # the search's trial, when one has these parameters
@@ -183,10 +184,10 @@ class Repeated:
 
     @property
     def luck(self) -> float | None:
-        if self.promised is None or not self.mean:
+        if not self.promised:
             return None
         gap = self.mean - self.promised if better(self.goal) == "lower" else self.promised - self.mean
-        return gap / abs(self.mean)
+        return gap / abs(self.promised)
 
 
 def repeated(facts: Facts, series: str) -> list[Repeated]:
@@ -222,48 +223,75 @@ def _origin(facts: Facts, record: TrialRecord) -> TrialRecord | None:
 
 
 def luck_sentence(facts: Facts) -> str:
-    """What the confirmation runs say, in one sentence; empty without any."""
-    rows = [row for row in repeated(facts, CONFIRM) if row.goal == facts.goals[0] and row.luck is not None]
+    """How much of the best confirmed promise was luck, in one sentence; empty without a confirmation."""
+    goal = facts.goals[0]
+    rows = [row for row in repeated(facts, CONFIRM) if row.goal == goal and row.luck is not None]
     if not rows:
         return ""
-    lucks = [row.luck for row in rows if row.luck is not None]
-    turn = mean(lucks)
-    seeds = listed(sorted({str(row.n_seeds) for row in rows}))
+    turn = -1 if better(goal) == "higher" else 1
+    best = min(rows, key=lambda row: turn * (row.promised or 0.0))
+    luck = best.luck or 0.0
     verdict = (
-        f"came out {percent(abs(turn))} worse than promised: that much of the promise was luck"
-        if turn > 0.005
-        else f"came out {percent(abs(turn))} better than promised"
-        if turn < -0.005
-        else "kept their promise"
+        f"{percent(luck)} worse: that much of it was luck"
+        if luck > 0.005
+        else f"{percent(-luck)} better: it was no luck"
+        if luck < -0.005
+        else "as promised"
     )
-    return f"With {seeds} fresh seeds each, the confirmed trials' {facts.goals[0].metric} on average {verdict}."
+    return (
+        f"The best {goal.metric} among the trials run again ({number(best.promised or 0.0)}, trial {best.number}) "
+        f"came out at {number(best.mean)} over {count(best.n_seeds, 'fresh seed')}, {verdict}."
+    )
 
 
 @dataclass(frozen=True)
-class TestMetric:
-    """One metric on the test set over the retrained seeds."""
+class OnTestSet:
+    """What the retrained models reached on the test set, beside simpler methods.
 
-    __test__ = False  # pytest: this is no test class
+    Rows are a metric's name, its mean and spread, then one cell per baseline; the metrics
+    of single groups (``test_mae_text``) stand in rows of their own.
+    """
 
-    name: str
-    n_seeds: int
-    mean: float
-    std: float | None
+    columns: tuple[str, ...]
+    overall: tuple[tuple[str, ...], ...]
+    by_group: tuple[tuple[str, ...], ...]
 
 
-def test_metrics(facts: Facts) -> list[TestMetric]:
-    """What the retrained models reached on the test set, by metric."""
+def on_test_set(facts: Facts) -> OnTestSet | None:
+    """The test figures of the newest retrained trial; None without any."""
     records = facts.snapshot.others.get(RETRAIN, ())
+    newest = max((record.number for record in records), default=None)
+    subject = next((record.subject for record in records if record.number == newest), None)
+    records = tuple(record for record in records if record.subject == subject)
     names = sorted({name for record in records for name in record.metrics if name.startswith("test_")})
-    found = []
-    for name in names:
-        values = [record.metrics[name] for record in records if math.isfinite(record.metrics.get(name, math.nan))]
-        if values:
-            found.append(TestMetric(name, len(values), mean(values), stdev(values) if len(values) > 1 else None))
-    return found
+    told = {name: row for name in names if (row := _spread_of(name, records))}
+    if not told:
+        return None
+    baselines = _baselines(facts)
+    rows = {
+        name: (name, row, *(number(figures[name]) if name in figures else "–" for figures in baselines.values()))
+        for name, row in told.items()
+    }
+    overall, grouped = split_by_group(list(told))
+    seeds = count(len(records), "seed")
+    return OnTestSet(
+        ("metric", f"mean ± std over {seeds}", *baselines),
+        tuple(rows[name] for name in overall),
+        tuple(rows[name] for name in grouped),
+    )
 
 
-test_metrics.__test__ = False  # type: ignore[attr-defined]  # pytest would collect it where it is imported
+def _spread_of(name: str, records: Sequence[TrialRecord]) -> str:
+    values = [record.metrics[name] for record in records if math.isfinite(record.metrics.get(name, math.nan))]
+    if not values:
+        return ""
+    return number(mean(values)) + (f" ± {number(stdev(values))}" if len(values) > 1 else "")
+
+
+def _baselines(facts: Facts) -> Mapping[str, Mapping[str, float]]:
+    """The newest recorded figures of simpler methods on the test set."""
+    found = [e.details.get("metrics", {}) for e in facts.snapshot.events if e.kind == "baselines"]
+    return found[-1] if found else {}
 
 
 def took(facts: Facts) -> str:
