@@ -87,12 +87,15 @@ def make_data(
     objective: Annotated[str, typer.Argument(help="The objective whose data is made.")],
     out: Annotated[Path, typer.Option("--out", help="The file to make; an interrupted one is continued.")],
     records: Annotated[int | None, typer.Option("--records", help="How many records.")] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Same seed, same data.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Same seed, same data.")] = 0,
+    more: Annotated[
+        list[str] | None, typer.Option("--set", help="A further option of the maker, NAME=WHOLE NUMBER.")
+    ] = None,
 ) -> None:
     """Make real records for an objective."""
-    from hpo import service
+    from hpo import printing, service
 
-    options: dict[str, Any] = {"seed": seed}
+    options: dict[str, Any] = {"seed": seed, **printing.whole_numbers(more or [])}
     if records is not None:
         options["records"] = records
     _say(f"Made {service.make_data(objective, out, options)}.")
@@ -226,11 +229,17 @@ def export(
 
 
 @app.command()
-def verify(bundle: Annotated[Path, typer.Argument(help="A bundle's folder.")], as_json: AsJson = False) -> None:
+def verify(
+    bundle: Annotated[Path, typer.Argument(help="A bundle's folder.")],
+    import_from: Annotated[
+        Path, typer.Option("--import-from", help="The folder of the objective, when it is package.module:Class.")
+    ] = Path(),
+    as_json: AsJson = False,
+) -> None:
     """Check every byte and every format of a bundle again."""
     from hpo import printing, service
 
-    if not printing.show_verified(service.verify(bundle), as_json):
+    if not printing.show_verified(service.verify(bundle, import_from), as_json):
         raise typer.Exit(1)
 
 

@@ -64,6 +64,22 @@ def policy(text: str | None) -> str | Mapping[str, float] | None:
     return weights
 
 
+def whole_numbers(texts: Sequence[str]) -> dict[str, int]:
+    """What ``--set NAME=NUMBER`` means.
+
+    Raises:
+        UserError: a text is not of that form.
+    """
+    numbers = {}
+    for text in texts:
+        name, _, value = text.partition("=")
+        try:
+            numbers[name.strip()] = int(value)
+        except ValueError:
+            raise UserError(f"--set: write NAME=WHOLE NUMBER; got {text!r}.") from None
+    return numbers
+
+
 def objective_rows() -> list[Row]:
     from objectives import registry
 

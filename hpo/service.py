@@ -252,15 +252,18 @@ def export(storage: str, name: str, out: Path, *, overwrite: bool = False) -> Mo
         return bundle
 
 
-def verify(bundle: Path) -> VerifyReport:
-    """Check every byte and every format of a bundle; the working folder may hold its objective.
+def verify(bundle: Path, import_from: Path) -> VerifyReport:
+    """Check every byte and every format of a bundle.
+
+    ``import_from`` is where an objective named ``package.module:Class`` is looked for; the
+    bundle itself never says, or it could choose what code runs.
 
     Raises:
         BundleError: a file is missing, changed, not listed or outside the folder.
     """
     from hpo.export.verify import verify_bundle
 
-    return verify_bundle(bundle, import_from=str(Path.cwd()))
+    return verify_bundle(bundle, import_from=str(import_from.resolve()))
 
 
 def dashboard(storage: str, port: int, ready: Callable[[str], None]) -> None:

@@ -20,7 +20,8 @@ from hpo.plan import Plan
 from hpo.resolve import resolve, search_settings
 from hpo.spec import StudySpec
 from hpo.study import FixedJobs, JobSource, Listener, Study
-from hpo.trial import Params, TrialRecord, derive_seed
+from hpo.trial import Event, Params, TrialRecord, derive_seed
+from objectives import registry
 from storage import codec
 from storage.database import Database
 from storage.leases import Lease
@@ -98,9 +99,11 @@ def create_or_check(studies: Studies, plan: Plan, text: str, runs: Path) -> Stor
             created_at=codec.now(),
         )
         folder = str((runs / plan.name).resolve())
-        return studies.create(
+        study = studies.create(
             record, identity=plan.identity(), space=plan.space, folder=folder, import_from=plan.import_from
         )
+        _keep_split(studies, study, plan)
+        return study
     if study.record.digest != plan.digest:
         lines = "\n  ".join(plan.differences(study.identity))
         raise StudyChanged(
@@ -114,6 +117,15 @@ def create_or_check(studies: Studies, plan: Plan, text: str, runs: Path) -> Stor
             f"budget.trials is {trials}, but study {plan.name!r} has {done} trials already; it can only grow."
         )
     return study
+
+
+def _keep_split(studies: Studies, study: StoredStudy, plan: Plan) -> None:
+    """Remember which records the study trained, validated and will test on."""
+    objective = registry.find(plan.spec.objective, plan.import_from)
+    parts = {part: list(ids) for part, ids in objective.split_ids(plan.data, plan.spec.seed).items()}
+    if parts:
+        sizes = ", ".join(f"{len(ids)} {part}" for part, ids in parts.items())
+        studies.add_event(study, Event("split", f"data seed {plan.spec.seed}: {sizes}", parts))
 
 
 def run_search(session: Session) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -72,6 +72,10 @@ class Objective(ABC):
 
     def baselines(self, data: Mapping[str, Any], data_seed: int, part: str) -> Mapping[str, Metrics]:
         """What simpler methods reach on a part of the data (``validation`` or ``test``), by name."""
+        return {}
+
+    def split_ids(self, data: Mapping[str, Any], data_seed: int) -> Mapping[str, Sequence[str]]:
+        """Which ids stand in which part of the data (train, validation, test); kept with the study."""
         return {}
 
     @abstractmethod

@@ -285,6 +285,9 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["launch", "study.yaml", "--workers", "3"], "between 1 and the study's concurrency (1); got 3"),
         (["init", "analitic"], "Unknown objective 'analitic'"),
         (["make-data", "analytic", "--out", "x"], "makes no data"),
+        (["make-data", "quality_regression", "--out", "x", "--set", "wrkers=2"], "Did you mean 'workers'"),
+        (["make-data", "quality_regression", "--out", "x", "--set", "workers=two"], "write NAME=WHOLE NUMBER"),
+        (["make-data", "quality_regression", "--out", "study.yaml/x.parquet", "--records", "2"], "study.yaml"),
         (["verify", "nowhere"], "nowhere"),
     ],
 )

@@ -201,6 +201,8 @@ def _plane(facts: Facts, ax: Axes, x: int, y: int) -> None:
                    linewidths=1, zorder=4, label=label)  # fmt: skip
     _scale(ax, "x", [v[x] for v in (*stopped, *others, *front)])
     _scale(ax, "y", [v[y] for v in (*stopped, *others, *front)])
+    if ax.get_xscale() == "linear":
+        ax.locator_params(axis="x", nbins=4)  # small panels: more ticks run into each other
     ax.set_xlabel(axis(facts.goals[x]))
     ax.set_ylabel(axis(facts.goals[y]))
 

@@ -1,0 +1,135 @@
+"""Will this logo survive vectorisation? SSIM after tracing, predicted from 2056 numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from hpo.errors import UnknownName
+from hpo.trial import Direction, Job, Metric, Metrics, Params
+from objectives.base import DataFacts, TrainingObjective
+from search_spaces import SearchSpace
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from hpo.training.task import Task
+
+_UP, _DOWN = Direction.MAXIMIZE, Direction.MINIMIZE
+_NUMBERS: dict[str, Metric] = {
+    "val_mse": Metric(_DOWN, "mean squared error of the predicted SSIM"),
+    "val_mae": Metric(_DOWN, "mean absolute error"),
+    "val_rmse": Metric(_DOWN, "root of the mean squared error"),
+    "val_r2": Metric(_UP, "share of the variance explained"),
+    "val_pearson_r": Metric(_UP, "correlation of predicted and true SSIM"),
+    "val_pearson_p": Metric(_DOWN, "two-sided p of that correlation"),
+    "val_within_0_1": Metric(_UP, "share of predictions at most 0.1 off"),
+    "val_within_0_05": Metric(_UP, "share of predictions at most 0.05 off"),
+    "val_max_abs_error": Metric(_DOWN, "largest absolute error"),
+    "val_median_abs_error": Metric(_DOWN, "median absolute error"),
+}
+_TYPES = ("simple", "text", "gradient", "complex")
+
+
+class QualityRegression(TrainingObjective):
+    """An MLP on an image descriptor and eight vtracer settings."""
+
+    summary: ClassVar[str] = "predict a logo's SSIM after vectorisation, from its features and eight settings"
+    own_metrics: ClassVar[Mapping[str, Metric]] = {
+        **_NUMBERS,
+        **{
+            f"{name}_{kind}": Metric(metric.direction, f"{metric.help}, {kind} logos (absent below 10 rows)")
+            for kind in _TYPES
+            for name, metric in _NUMBERS.items()
+        },
+    }
+    default_goals: ClassVar[tuple[str, ...]] = ("val_loss", "samples_per_s", "peak_memory_mb")
+    default_params: ClassVar[Params] = {
+        "lr": 2e-3,
+        "weight_decay": 1e-5,
+        "batch_size": 128,
+        "depth": 3,
+        "width": 1024,
+        "dropout": 0.3,
+        "activation": "relu",
+        "settings_gain": 1.0,
+        "scale_floor": 1e-3,
+        "input_dropout": 0.0,
+        "squash": False,
+        "modulate": False,
+    }
+    default_trainer: ClassVar[Mapping[str, Any]] = {
+        "optimizer": "adamw",
+        "schedule": "cosine",
+        "warmup_epochs": 3,
+        "grad_clip": 1.0,
+        "checkpoint_every": 3,
+        "early_stopping": {"metric": "val_pearson_r", "direction": "maximize", "patience": 8},
+    }
+    default_data: ClassVar[Mapping[str, Any]] = {"path": "data/logos.parquet"}
+
+    @property
+    def space(self) -> SearchSpace:
+        from search_spaces.quality_regression import SPACE
+
+        return SPACE
+
+    def check_data(self, data: Mapping[str, Any]) -> DataFacts:
+        """Every rule of the format, in under a second for 1,200 records."""
+        from objectives.quality_regression.data import load
+
+        records = load(data)
+        kinds = records.logo_types.tolist()
+        counts = {"records": len(records), "logos": len(set(records.logo_ids.tolist()))}
+        return DataFacts(records.fingerprint, {**counts, **{kind: kinds.count(kind) for kind in _TYPES}})
+
+    def task(self, job: Job) -> Task:
+        from objectives.quality_regression.task import build
+
+        return build(job)
+
+    def model(self, params: Params, facts: Mapping[str, Any]) -> nn.Module:
+        """The untrained network; its standardisation comes with the weights."""
+        from objectives.quality_regression.task import empty_model
+
+        return empty_model(params)
+
+    def make_data(
+        self,
+        out: Path,
+        *,
+        seed: int,
+        records: int = 1200,
+        settings_per_logo: int = 1,
+        workers: int = 2,
+        progress: bool = True,
+        **options: Any,
+    ) -> Path:
+        """Draw, trace and measure ``records`` logos into ``out``; see ``maker.make``.
+
+        Raises:
+            UnknownName: an option is none of these.
+            DataError: see ``maker.make``.
+        """
+        from objectives.quality_regression.maker import make
+
+        for name in options:
+            known = ("seed", "records", "settings_per_logo", "workers", "progress")
+            raise UnknownName("option of quality_regression's maker", name, known)
+        return make(out, records, seed, settings_per_logo=settings_per_logo, workers=workers, progress=progress).path
+
+    def baselines(self, data: Mapping[str, Any], data_seed: int, part: str = "validation") -> Mapping[str, Metrics]:
+        """Metrics of every baseline, by its name; ``part`` is ``validation`` or ``test``."""
+        from objectives.quality_regression.baselines import baselines
+
+        return baselines(data, data_seed, part)
+
+    def split_ids(self, data: Mapping[str, Any], data_seed: int) -> Mapping[str, Sequence[str]]:
+        """The logo ids of ``train``, ``validation`` and ``test``, as a split is stored."""
+        from objectives.quality_regression.data import load, split_ids
+
+        return split_ids(load(data), data_seed)
+
+
+OBJECTIVE = QualityRegression

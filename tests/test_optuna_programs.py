@@ -1,0 +1,93 @@
+"""The real programs of Optuna open a study of ours as it is."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+
+from tests.studies import launch
+
+
+@pytest.fixture
+def study(tmp_path: Path, sqlite_url: str) -> str:
+    fields: dict[str, Any] = {
+        "pruner": {"name": "median", "startup_trials": 2},
+        "sampler": {"name": "tpe"},
+        "budget": {"trials": 12, "epochs": 4},
+    }
+    launch(tmp_path, sqlite_url, **fields)
+    launch(tmp_path, sqlite_url, name="two", data={"function": "zdt1"}, goals=[{"metric": "f1"}, {"metric": "f2"}], **{
+        **fields, "retrain": {"confirm": 0},
+    })  # fmt: skip
+    return sqlite_url
+
+
+def program(name: str) -> str:
+    found = Path(sys.executable).parent / name
+    return str(found) if found.exists() else shutil.which(name) or name
+
+
+def test_optunas_own_command_reads_it(study: str) -> None:
+    listed = subprocess.run(
+        [program("optuna"), "trials", "--storage", study, "--study-name", "branin", "-f", "json"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    trials = json.loads(listed.stdout)
+    assert len(trials) == 12
+    assert {t["state"] for t in trials} == {"COMPLETE", "PRUNED"}
+
+
+def test_a_notebook_reads_it_with_plain_optuna(study: str) -> None:
+    found = optuna.load_study(study_name="two", storage=study)
+    assert found.metric_names == ["f1", "f2"]
+    assert len(found.best_trials) >= 1
+    frame = found.trials_dataframe()
+    assert len(frame) == 12
+    assert optuna.importance.get_param_importances(found, target=lambda t: t.values[0])
+    # Plain Optuna goes on where we stopped, and we see no trial of its own as ours.
+    found.optimize(lambda trial: (trial.suggest_float("x0", 0, 1), 0.0), n_trials=1)
+    assert len(optuna.load_study(study_name="two", storage=study).trials) == 13
+
+
+def test_optuna_dashboard_serves_it_on_loopback(study: str) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "cli", "dashboard", "--storage", study, "--port", str(port)]
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, cwd=Path(__file__).parent.parent
+    ) as server:
+        try:
+            studies = _ask(f"http://127.0.0.1:{port}/api/studies")
+            names = {s["study_name"]: s["study_id"] for s in studies["study_summaries"]}
+            assert set(names) == {"branin", "two"}
+            detail = _ask(f"http://127.0.0.1:{port}/api/studies/{names['branin']}?after=0")
+            assert len(detail["trials"]) == 12
+            listening = subprocess.run(["ss", "-ltn"], capture_output=True, text=True, check=False).stdout
+            if listening:
+                assert f"127.0.0.1:{port}" in listening
+                assert f"0.0.0.0:{port}" not in listening
+        finally:
+            server.kill()
+
+
+def _ask(url: str) -> Any:
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            with urllib.request.urlopen(url, timeout=5) as answer:
+                return json.load(answer)
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)
