@@ -290,10 +290,10 @@ def _stopping_on_signals(command: str) -> Iterator[Interrupt]:
     def on_signal(number: int, frame: object) -> None:
         if interrupt.requested:
             # No cleanup: every acknowledged report is committed, and the next launch settles the rest.
-            _say(f"\nLeft at once. Go on with: {command}")
+            _say(f"Left at once. Go on with: {command}")
             os._exit(130)
         interrupt.request()
-        _say(f"\nStopping at the next step, with a checkpoint (again: leave at once). Go on with: {command}")
+        _say(f"Stopping at the next step, with a checkpoint (again: leave at once). Go on with: {command}")
 
     before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -329,7 +329,8 @@ def _write_new(path: Path, text: str) -> None:
 
 
 def _say(text: str) -> None:
-    typer.echo(text, err=True)
+    # Not typer.echo: it keeps the real stderr, and would write into the middle of the live table.
+    print(text, file=sys.stderr, flush=True)
 
 
 def _fail(message: str, code: int) -> NoReturn:

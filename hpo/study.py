@@ -78,8 +78,9 @@ class Store(Protocol):
         search_state: Mapping[str, Any] | None = None,
     ) -> TrialRecord: ...
     def restart(self, number: int, attempt: int) -> None: ...
-    def worked_by(self, number: int, attempt: int, worker: str) -> None: ...
-    def add_point(self, number: int, point: Point, *, attempt: int, replace: bool = False) -> None: ...
+    def add_point(
+        self, number: int, point: Point, *, attempt: int, replace: bool = False, worker: str | None = None
+    ) -> None: ...
     def finish(
         self,
         number: int,
@@ -90,6 +91,7 @@ class Store(Protocol):
         best_step: int | None,
         attempt: int,
         events: Sequence[Event] = (),
+        worker: str | None = None,
     ) -> None: ...
 
 
@@ -130,6 +132,7 @@ class _Source:
         self._curves: dict[int, dict[int, Point]] = {}
         self._queued: list[TrialRecord] = []
         self._losses: dict[int, int] = {}
+        self._workers: dict[int, str] = {}  # who began a trial and has not reported yet
         self._stop_requested = False
 
     @property
@@ -141,14 +144,20 @@ class _Source:
         self._stop_requested = True
 
     def working(self, number: int, worker: str) -> None:
-        """Note who runs a trial."""
-        self._store.worked_by(number, self._running[number].attempts, worker)
+        """Note who runs a trial; kept with what it reports next, which saves a transaction."""
+        self._workers[number] = worker
 
     def report(self, number: int, point: Point) -> Decision:
         """Keep a step (durably, before anybody judges it) and answer go on or stop."""
         record = self._running[number]
         curve = self._curves[number]
-        self._store.add_point(number, point, attempt=record.attempts, replace=point.step in curve)
+        self._store.add_point(
+            number,
+            point,
+            attempt=record.attempts,
+            replace=point.step in curve,
+            worker=self._workers.pop(number, None),
+        )
         curve[point.step] = point
         for listener in self._listeners:
             listener.reported(number, point)
@@ -170,7 +179,7 @@ class _Source:
                 reason = StopReason(StopKind.ERROR, _missing(self._plan.goals, metrics))
         self._store.finish(
             number, reason, values=values, metrics=metrics, best_step=best.step if best else None,
-            attempt=record.attempts, events=outcome.events,
+            attempt=record.attempts, events=outcome.events, worker=self._workers.pop(number, None),
         )  # fmt: skip
         ended = replace(
             record, state=reason.state, reason=reason, values=values, metrics=metrics,

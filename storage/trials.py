@@ -96,16 +96,13 @@ class TrialStore:
             if trial_id is not None:
                 optuna_rows.set_state(conn, trial_id, TrialState.RUNNING)
 
-    def worked_by(self, number: int, attempt: int, worker: str) -> None:
-        """Note who runs an attempt."""
-        key, _ = self._ids[number]
-        a = tables.attempts
-        with self._db.write() as conn:
-            self._update(conn, key, worker=worker)
-            conn.execute(update(a).where(a.c.trial == key, a.c.attempt == attempt).values(worker=worker))
+    def add_point(
+        self, number: int, point: Point, *, attempt: int, replace: bool = False, worker: str | None = None
+    ) -> None:
+        """Keep one step; durable when this returns.
 
-    def add_point(self, number: int, point: Point, *, attempt: int, replace: bool = False) -> None:
-        """Keep one step; durable when this returns. ``replace`` when a resumed trial repeats it."""
+        ``replace`` when a resumed trial repeats it; ``worker`` when who works is news.
+        """
         key, trial_id = self._ids[number]
         p = tables.points
         with self._db.write() as conn:
@@ -122,6 +119,7 @@ class TrialStore:
                 )
             )
             self._update(conn, key, last_step=point.step)
+            self._set_worker(conn, key, attempt, worker)
             self._add_events(conn, number, point.events)
             if trial_id is not None and self._curve is not None and self._curve.metric in point.metrics:
                 value = point.metrics[self._curve.metric]
@@ -137,6 +135,7 @@ class TrialStore:
         best_step: int | None,
         attempt: int,
         events: Sequence[Event] = (),
+        worker: str | None = None,
     ) -> None:
         """End an attempt: the trial is complete, pruned, failed, or (interrupted) queued again."""
         key, trial_id = self._ids[number]
@@ -151,6 +150,7 @@ class TrialStore:
             conn.execute(
                 update(a).where(a.c.trial == key, a.c.attempt == attempt).values(ended_at=at, ended_how=reason.kind)
             )
+            self._set_worker(conn, key, attempt, worker)
             self._add_events(conn, number, events)
             if trial_id is not None:
                 optuna_rows.set_state(conn, trial_id, state)
@@ -173,6 +173,12 @@ class TrialStore:
 
     def _update(self, conn: Connection, key: int, **values: Any) -> None:
         conn.execute(update(tables.trials).where(tables.trials.c.id == key).values(**values))
+
+    def _set_worker(self, conn: Connection, key: int, attempt: int, worker: str | None) -> None:
+        if worker is not None:
+            a = tables.attempts
+            self._update(conn, key, worker=worker)
+            conn.execute(update(a).where(a.c.trial == key, a.c.attempt == attempt).values(worker=worker))
 
     def _add_attempt(self, conn: Connection, key: int, attempt: int) -> None:
         row = {"trial": key, "attempt": attempt, "launch": self._launch, "started_at": codec.now()}

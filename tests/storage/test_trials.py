@@ -142,7 +142,7 @@ def test_an_interrupted_trial_runs_again_with_both_attempts_kept(database: Datab
     store.finish(0, StopReason(StopKind.INTERRUPTED, "bye"), values=None, metrics={}, best_step=None, attempt=1)
     assert store.records()[0].state is TrialState.QUEUED
     store.restart(0, 2)
-    store.worked_by(0, 2, "host:1")
+    store.add_point(0, Point(1, {"loss": 1.0}), attempt=2, worker="host:1")
     store.finish(0, DONE, values=[1.0], metrics={}, best_step=None, attempt=2)
     assert [(a.attempt, a.worker, a.ended_how) for a in studies.snapshot("s").attempts] == [
         (1, None, "interrupted"), (2, "host:1", "finished"),
