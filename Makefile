@@ -1,0 +1,88 @@
+# Everything happens in .venv; a machine with Python 3.11 and pip is enough. `make` alone lists the targets.
+
+PYTHON ?= python3
+WORKERS ?= 2
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+DEMO := demo
+DEMO_STUDY := examples/logo-quality.yaml
+DEMO_NAME := logo-quality
+DEMO_DATA := data/logos.parquet
+DEMO_ENV := HPO_STORAGE=sqlite:///$(DEMO)/hpo.db HPO_RUNS=$(DEMO)/runs
+
+# With it set, pip leaves packages uncompiled and every start takes twice as long.
+unexport PYTHONDONTWRITEBYTECODE
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-slow test-full lint format clean distclean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 18
+
+setup: $(READY) ## install everything into .venv (done by the others when needed)
+
+# Made again whenever what should be installed changes. The last line makes the stamp, so
+# an install that broke off is taken up again.
+$(READY): pyproject.toml constraints.txt
+	@command -v $(PYTHON) >/dev/null || { echo "There is no $(PYTHON); hpo needs Python 3.11 or newer: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("hpo needs Python 3.11 or newer; $(PYTHON) is %d.%d. Name another: make PYTHON=/path/to/python3.11" % sys.version_info[:2])'
+	@echo "Installing into $(VENV) (some minutes, once)"
+	@# Debian's Python comes without ensurepip; then the pip of the system fills the environment.
+	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV) >/dev/null 2>&1 || { \
+	  $(PYTHON) -m venv --clear --without-pip $(VENV) && \
+	  $(PYTHON) -m pip --python $(BIN)/python install -q --ignore-installed pip; }
+	@$(BIN)/python -m pip install -q -c constraints.txt setuptools
+	@$(BIN)/python -m pip install -q -c constraints.txt --no-build-isolation -e '.[dev]'
+	@touch $@
+
+demo: $(READY) ## search, report, retrain, export and verify a real model, under demo/
+	@mkdir -p $(DEMO)
+	$(BIN)/hpo make-data quality_regression --records 1200 --seed 7 --out $(DEMO_DATA)
+	$(DEMO_ENV) $(BIN)/hpo launch $(DEMO_STUDY) --runner ray
+	$(DEMO_ENV) $(BIN)/hpo best $(DEMO_NAME)
+	$(DEMO_ENV) $(BIN)/hpo retrain $(DEMO_NAME)
+	$(DEMO_ENV) $(BIN)/hpo export $(DEMO_NAME) --out $(DEMO)/bundle --overwrite
+	$(BIN)/hpo verify $(DEMO)/bundle
+	$(DEMO_ENV) $(BIN)/hpo report $(DEMO_NAME) --out $(DEMO)/report >/dev/null
+	@echo
+	@echo "The front of $(DEMO_NAME):"
+	@$(DEMO_ENV) $(BIN)/hpo front $(DEMO_NAME)
+	@echo
+	@echo "Report: $(DEMO)/report/index.html"
+	@echo "Bundle: $(DEMO)/bundle"
+	@echo
+	@echo "Next:"
+	@echo "  source $(BIN)/activate"
+	@echo "  export $(DEMO_ENV)"
+	@echo "  hpo show $(DEMO_NAME)                            every trial, and why it stopped"
+	@echo "  hpo best $(DEMO_NAME) --pick knee                another winner"
+	@echo "  hpo launch $(DEMO_STUDY)            with more trials in the file: goes on"
+	@echo "  hpo dashboard                                    the same study in optuna-dashboard"
+	@echo "  hpo init quality_regression --out my-study.yaml  a study of your own"
+
+test: $(READY) ## the tests, without the slow matrix (under 6 minutes on 2 cores)
+	$(BIN)/pytest -n $(WORKERS) -m "not slow"
+
+test-slow: $(READY) ## the slow matrix alone, one test at a time
+	@$(BIN)/pytest -m slow; code=$$?; test $$code -eq 5 || exit $$code
+
+test-full: test test-slow ## all tests
+
+lint: $(READY) ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(READY) ## let ruff put the code into form
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean: ## remove caches and build leftovers
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+
+distclean: clean ## remove .venv and what the demo made, too
+	rm -rf $(VENV) $(DEMO) $(DEMO_DATA) $(DEMO_DATA).parts
