@@ -130,6 +130,8 @@ def launch(
     typer.echo(launch_summary(launched, str(path)))
     if launched.how == "interrupted":
         raise typer.Exit(130)
+    if launched.all_failed:
+        raise typer.Exit(1)
 
 
 @app.command("list")

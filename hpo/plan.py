@@ -56,7 +56,8 @@ class Plan:
             "concurrency": spec.concurrency,
             "deterministic": spec.deterministic,
             "report": spec.report,
-            "trainer": self.trainer.model_dump(),
+            # Another number of threads adds up in another order: last digits differ.
+            "trainer": (self.job_trainer if spec.deterministic else self.trainer).model_dump(),
         }
 
     @property

@@ -202,6 +202,9 @@ def launch_summary(launched: Launched, path: str) -> str:
     lines = [f"Study {name}: {_counted(snapshot.trials)}."]
     if launched.how == "interrupted":
         return "\n".join([*lines, f"Interrupted; nothing is lost. Go on with: hpo launch {path}"])
+    if launched.all_failed:
+        why = snapshot.trials[0].reason.message if snapshot.trials[0].reason else "no reason was kept"
+        return "\n".join([*lines, f"Every trial failed. The first: {why}", f"Next: hpo show {name}"])
     if any(t.state is TrialState.COMPLETE for t in snapshot.trials):
         spec = StudySpec.parse(snapshot.study.spec_yaml).retrain
         choice = choose(snapshot, spec.pick, spec.confirm)
@@ -226,6 +229,9 @@ def show_retrained(retrained: Retrained, as_json: bool) -> None:
     print(f"Trial {summary.trial} of {retrained.name}, retrained with {len(summary.seeds)} seeds:")
     for line in summary.lines:
         print(f"  {line}")
+    if retrained.has_model:
+        seed = next(run.seed for run in summary.seeds if run.number == summary.shipped)
+        print(f"  The weights of seed {seed} ship: best on the validation data.")
     overall, grouped = split_by_group([name for name in summary.spreads if name.startswith("test_")])
     if overall:
         print("On the test set, which the search never read:")
@@ -233,7 +239,8 @@ def show_retrained(retrained: Retrained, as_json: bool) -> None:
     if grouped:
         print("By group:")
         show(_by_group(retrained, overall, grouped))
-    print(f"Next: hpo export {retrained.name}")
+    if retrained.has_model:
+        print(f"Next: hpo export {retrained.name}")
 
 
 def _against_baselines(retrained: Retrained, names: Sequence[str]) -> list[Row]:

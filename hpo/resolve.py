@@ -66,6 +66,8 @@ def _plan(spec: StudySpec, import_from: str | None) -> Plan:
     metrics = objective.metrics_for(data)
     goals = _goals(spec, objective, metrics)
     space = _space(spec, objective, data)
+    for name in sorted(objective.needs(data) - set(space)):
+        raise StudyFileError(f"search_space: {spec.objective} needs the parameter {name!r}; the space has not.")
     trainer = _trainer(spec, objective, space)
     plan = Plan(
         spec=spec,
@@ -188,6 +190,7 @@ def _check_pick(plan: Plan) -> None:
 
 
 def _check_determinism(plan: Plan, metrics: Mapping[str, Metric]) -> None:
+    watched = _watched(plan.spec.pruner.options.get("watch"), plan, metrics)
     if not plan.spec.deterministic:
         return
     for goal in plan.goals:
@@ -196,6 +199,9 @@ def _check_determinism(plan: Plan, metrics: Mapping[str, Metric]) -> None:
                 f"deterministic: {goal.metric} depends on the clock and differs from run to run; "
                 "choose one that does not (forward_gflops, parameter_mb, peak_memory_mb), or leave deterministic out."
             )
+    for field, goal in (("the metric that decides the best epoch", plan.monitor), ("pruner.watch", watched)):
+        if metrics[goal.metric].timing:
+            raise StudyFileError(f"deterministic: {field} is {goal.metric}, which depends on the clock.")
     if plan.spec.budget.timeout is not None:
         raise StudyFileError("deterministic: a timeout ends the study at another trial each time; use budget.trials.")
 

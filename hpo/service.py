@@ -43,6 +43,12 @@ class Launched:
     how: str  # done, interrupted
     snapshot: Snapshot
 
+    @property
+    def all_failed(self) -> bool:
+        """Whether there are trials and each one failed: the work failed, not just a trial."""
+        states = {trial.state for trial in self.snapshot.trials}
+        return states == {TrialState.FAIL}
+
 
 def check(path: Path) -> Plan:
     """The plan of a study file, with everything about it checked; nothing is written.
@@ -81,8 +87,8 @@ def launch(
         studies = Studies(database)
         study = create_or_check(studies, plan, text, runs)
         with open_session(database, studies, study, plan, runner, workers, interrupt) as session:
-            if study.record.spec_yaml != text:
-                studies.update_file(study, text)
+            if study.record.spec_yaml != text or study.import_from != plan.import_from:
+                studies.update_file(study, text, plan.import_from)
             ended = [record for record in studies.trials(study).records() if record.state.is_finished]
             session = replace(session, listeners=listeners(plan, ended))
             run_search(session)
@@ -154,6 +160,7 @@ class Retrained:
     promise: TrialRecord
     runs: Sequence[TrialRecord]
     summary: RetrainSummary
+    has_model: bool  # whether there is something to export
     baselines: Mapping[str, Metrics]  # of simpler methods, on the test set
 
 
@@ -289,7 +296,7 @@ def make_data(objective: str, out: Path, options: Mapping[str, Any]) -> Path:
     Raises:
         UserError: the objective has no maker, or an option is wrong.
     """
-    return registry.find(objective).make_data(out, **options)
+    return registry.find(objective, str(Path.cwd())).make_data(out, **options)
 
 
 def _choose(found: Snapshot, spec: StudySpec, pick: Policy | None, where: Sequence[str]) -> Choice:
@@ -301,7 +308,8 @@ def _newest_retraining(studies: Studies, study: StoredStudy, plan: Plan, found: 
     if not runs:
         raise UserError(f"Study {plan.name!r} has not been retrained; first: hpo retrain {plan.name}")
     newest = max(runs, key=lambda run: run.number)
-    same = [run for run in runs if (run.subject, run.epochs) == (newest.subject, newest.epochs)]
+    by_seed = {run.seed: run for run in runs if (run.subject, run.epochs) == (newest.subject, newest.epochs)}
+    same = [by_seed[seed] for seed in plan.spec.retrain.seeds if seed in by_seed] or [newest]
     return _retrained(plan, get_trial(found, newest.subject or 0), same, _baselines(studies, study, plan))
 
 
@@ -309,7 +317,8 @@ def _retrained(
     plan: Plan, promise: TrialRecord, runs: Sequence[TrialRecord], baselines: Mapping[str, Metrics]
 ) -> Retrained:
     summary = summarise(promise, runs, plan.goals, plan.monitor, promised_epochs=promise.epochs, epochs=runs[0].epochs)
-    return Retrained(plan.name, promise, runs, summary, baselines)
+    has_model = isinstance(registry.find(plan.spec.objective, plan.import_from), TrainingObjective)
+    return Retrained(plan.name, promise, runs, summary, has_model, baselines)
 
 
 def _baselines(studies: Studies, study: StoredStudy, plan: Plan) -> Mapping[str, Metrics]:

@@ -82,6 +82,7 @@ def open_session(
             how = f"failed: {type(error).__name__}"
             raise
         finally:
+            runners.close(runner)
             studies.end_launch(launch, how)
 
 

@@ -95,7 +95,7 @@ class RetrainSpec(_Part):
     """
 
     pick: str | dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = "knee"
-    seeds: list[Count] = Field(default=[0, 1, 2], min_length=1)
+    seeds: list[Annotated[Count, Field(ge=0, lt=2**32)]] = Field(default=[0, 1, 2], min_length=1)
     epochs: Count | None = Field(default=None, ge=1)
     confirm: Count = Field(default=3, ge=0)
     confirm_seeds: Count = Field(default=2, ge=1)
@@ -141,7 +141,7 @@ class StudySpec(_Part):
     @field_validator("name")
     @classmethod
     def _is_a_file_name(cls, name: str) -> str:
-        if not re.fullmatch(r"\w[\w.\-]{0,99}", name) or name.endswith("."):
+        if not re.fullmatch(r"[^\W_][\w.\-]{0,99}", name) or name.endswith("."):
             raise ValueError(
                 "a study's name is also a folder's: letters, digits, '_', '-' and '.', "
                 "beginning with a letter or digit, at most 100"

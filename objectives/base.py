@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -57,10 +59,17 @@ class Objective(ABC):
     def check_data(self, data: Mapping[str, Any]) -> DataFacts:
         """Look at the data before a study begins; quick, without torch.
 
+        The default takes whatever is given, and the description itself for a fingerprint.
+
         Raises:
             DataError: a field is unknown, a file is missing, or its content is not usable.
         """
-        return DataFacts(fingerprint="none")
+        text = json.dumps(dict(data), sort_keys=True, default=str)
+        return DataFacts(fingerprint=hashlib.sha256(text.encode()).hexdigest())
+
+    def needs(self, data: Mapping[str, Any]) -> frozenset[str]:
+        """Parameters that a search space must have for trials to run at all."""
+        return frozenset()
 
     def make_data(self, out: Path, *, seed: int, **options: Any) -> Path:
         """Make records really, by doing what the objective is about; an interrupted call goes on.

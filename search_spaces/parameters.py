@@ -47,6 +47,8 @@ class Float:
     def __post_init__(self) -> None:
         object.__setattr__(self, "when", conditions(self.when))
         _check_bounds(self.low, self.high, self.log, self.step)
+        if self.log and self.step is not None:
+            raise SpaceError(f"log and step exclude each other; got step {self.step}.")
 
     def contains(self, value: object) -> bool:
         if not is_number(value) or not math.isfinite(float(value)):  # type: ignore[arg-type]
@@ -149,11 +151,8 @@ def _check_bounds(low: object, high: object, log: bool, step: float | None) -> N
         raise SpaceError(f"log is true or false; got {log!r}.")
     if log and low <= 0:  # type: ignore[operator]
         raise SpaceError(f"log needs low above 0; got low {low}.")
-    if step is not None:
-        if not is_number(step) or not math.isfinite(step) or step <= 0:
-            raise SpaceError(f"step must be a finite number above 0; got {step!r}.")
-        if log and isinstance(step, float):
-            raise SpaceError(f"log and step exclude each other; got step {step}.")
+    if step is not None and (not is_number(step) or not math.isfinite(step) or step <= 0):
+        raise SpaceError(f"step must be a finite number above 0; got {step!r}.")
 
 
 def _details(log: bool, step: float | None) -> str:

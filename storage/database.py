@@ -81,7 +81,11 @@ class Database:
         cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
         line = (str(cause).strip() or type(cause).__name__).splitlines()[0]
         password = str(self._url.password or "")
-        return line.replace(password, "***") if password else line
+        # A short password is also part of ordinary words; drivers show one only as part of a URL or DSN.
+        shown = [f":{password}@", f"password={password}", f"password='{password}'"] if password else []
+        for secret in [*shown, *([password] if len(password) >= 6 else [])]:
+            line = line.replace(secret, secret.replace(password, "***"))
+        return line
 
     def _prepare(self, create: bool) -> None:
         with self.engine.connect() as connection:

@@ -127,9 +127,9 @@ class Studies:
         curve = study.goals[0] if len(study.goals) == 1 else None
         return TrialStore(self._db, study.id, series, study.space, curve=curve, launch=launch)
 
-    def update_file(self, study: StoredStudy, spec_yaml: str) -> None:
-        """Keep the newest study file (same digest, say with more trials)."""
-        self._set(study, spec_yaml=spec_yaml)
+    def update_file(self, study: StoredStudy, spec_yaml: str, import_from: str | None) -> None:
+        """Keep the newest study file (same digest, say with more trials) and where it lies."""
+        self._set(study, spec_yaml=spec_yaml, import_from=import_from)
 
     def set_reference_point(self, study: StoredStudy, point: Sequence[float]) -> None:
         self._set(study, reference_point=codec.dump(list(point)))

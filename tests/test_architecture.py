@@ -47,6 +47,7 @@ LIBRARIES = {
     "torch": ("hpo/training/", "hpo/evaluation/", "hpo/export/", "objectives/"),
     "ray": ("hpo/runners/ray_tune.py",),
     "optuna": ("hpo/search/", "storage/database.py"),
+    "optuna_dashboard": ("hpo/service.py",),
     "sqlalchemy": ("storage/",),
     "alembic": ("storage/",),
     "typer": ("cli.py",),

@@ -110,7 +110,9 @@ def _refuse_existing(path: Path, overwrite: bool) -> None:
     if not path.exists() and not path.is_symlink():
         return
     if not overwrite:
-        raise BundleError(f"A bundle is not written over something else; {path} exists. Overwrite it or name another.")
+        raise BundleError(
+            f"A bundle is not written over something else; {path} exists. Use --overwrite or name another."
+        )
     if path.is_symlink() or not (path / MANIFEST).is_file():
         raise BundleError(f"Only a bundle can be overwritten; {path} has no {MANIFEST}. Name another folder.")
 

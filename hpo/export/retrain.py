@@ -126,7 +126,6 @@ def summarise(
     failed = [run for run in runs if run.state is not TrialState.COMPLETE]
     if failed:
         lines.append(f"{len(failed)} of {len(runs)} seeds did not complete. {_why(failed)}".strip())
-    lines.append(f"The weights of run {shipped.number} ship (seed {shipped.seed}): best {monitor.metric}.")
     return RetrainSummary(promise.number, shipped.number, tuple(map(_figures, runs)), spreads, tuple(lines))
 
 

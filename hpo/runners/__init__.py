@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import sys
 from collections.abc import Callable
 
 import hpo.runners
@@ -21,12 +22,21 @@ def names() -> list[str]:
 def find(name: str) -> Callable[..., None]:
     """The function ``run(source, *, workers, cpus, gpus)`` of a runner; imports its library.
 
+    A runner may keep something running for the next call (Ray); ``close`` ends it.
+
     Raises:
         UnknownName: there is no such runner.
     """
     find_name(name)
     run: Callable[..., None] = importlib.import_module(f"hpo.runners.{FILES.get(name, name)}").run
     return run
+
+
+def close(name: str) -> None:
+    """Let a runner end what it keeps running between two ``run`` calls, if it keeps anything."""
+    module = sys.modules.get(f"hpo.runners.{FILES.get(name, name)}")
+    if module is not None and hasattr(module, "close"):
+        module.close()
 
 
 def find_name(name: str) -> None:

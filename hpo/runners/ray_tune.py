@@ -17,6 +17,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 _SETTINGS = {
@@ -52,17 +53,28 @@ _LOST = StopReason(StopKind.INTERRUPTED, "its worker died; goes on from its last
 def run(source: JobSource, *, workers: int = 1, cpus: float = 1, gpus: float = 0) -> None:
     """Run every job of ``source``, up to ``workers`` at a time.
 
-    A local Ray is started, and ended again, unless this process is connected to one.
+    A local Ray is started, unless this process is connected to one or nothing is to run;
+    ``close`` ends it.
 
     Raises:
         RunnerFailed: Ray does not start, breaks, or cannot give one trial what it needs.
     """
-    with _ray(gpus):
-        bridge = Bridge(source, min(workers, _slots(cpus, gpus)))
-        # Tune ends early when it loses track of a trial; what it lost is queued again, so ask again.
-        while not bridge.is_done():
-            _tune(bridge, cpus, gpus)
-            bridge.give_up_running()
+    bridge = Bridge(source, workers)
+    # Tune ends early when it loses track of a trial; what it lost is queued again, so ask again.
+    while not bridge.is_done():
+        if not ray.is_initialized():
+            _start(gpus)
+        bridge.workers = min(workers, _slots(cpus, gpus))
+        _tune(bridge, cpus, gpus)
+        bridge.give_up_running()
+
+
+def close() -> None:
+    """End the Ray that ``run`` started; one that somebody else started stays."""
+    global _ours
+    if _ours:
+        ray.shutdown()
+        _ours = False
 
 
 class Bridge:
@@ -70,7 +82,7 @@ class Bridge:
 
     def __init__(self, source: JobSource, workers: int) -> None:
         self._source = source
-        self._workers = workers
+        self.workers = workers
         self._jobs: dict[str, Job] = {}  # by Ray's trial id
         self._known: set[str] = set()  # whose worker has been noted
         self._outcomes: dict[str, Outcome] = {}
@@ -86,7 +98,7 @@ class Bridge:
 
     def ask(self, trial_id: str) -> Job | Wait | Done:
         """A job for a new Ray trial, while fewer than ``workers`` run."""
-        if len(self._jobs) >= self._workers:
+        if len(self._jobs) >= self.workers:
             return Wait("all workers are busy")
         answer = self._next or self._source.ask()
         self._next = None
@@ -123,6 +135,10 @@ class Bridge:
 
     def holds(self, trial_id: str) -> bool:
         return trial_id in self._jobs
+
+    @property
+    def stop_requested(self) -> bool:
+        return self._source.stop_requested
 
     def give_up_running(self) -> None:
         for trial_id in list(self._jobs):
@@ -174,9 +190,10 @@ class _Reporting(FIFOScheduler):
 
     _supports_buffered_results = False  # a decision must come before the next epoch begins
 
-    def __init__(self, bridge: Bridge) -> None:
+    def __init__(self, bridge: Bridge, stop_file: Path) -> None:
         super().__init__()
         self._bridge: Bridge | None = bridge
+        self._stop_file = stop_file
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_bridge": None}
@@ -196,6 +213,8 @@ class _Reporting(FIFOScheduler):
         # Called on every round of Tune's loop: the place to notice a trial that Ray ended
         # without a word to the searcher.
         bridge = _present(self._bridge)
+        if bridge.stop_requested:
+            self._stop_file.touch()
         for trial in tune_controller.get_trials():
             if trial.is_finished() and bridge.holds(trial.trial_id):
                 bridge.ended(trial.trial_id)
@@ -208,28 +227,32 @@ def _present(bridge: Bridge | None) -> Bridge:
     return bridge
 
 
-def _work(config: dict[str, Any], device: str) -> None:
-    """One job, in a Ray worker. A stop arrives as SystemExit inside ``tune.report``."""
+def _work(config: dict[str, Any], device: str, stop_file: Path) -> None:
+    """One job, in a Ray worker.
+
+    A decision to stop arrives as SystemExit inside ``tune.report``. A wish to stop is also
+    seen in the middle of an epoch, by a file, where worker and driver share a disk.
+    """
 
     def send(point: Point) -> Decision:
         tune.report({_POINT: _Parcel(point)})
         return GO_ON
 
-    outcome = run_job(config[_JOB].content, send, device=device)
+    outcome = run_job(config[_JOB].content, send, device=device, stop_requested=stop_file.exists)
     tune.report({_OUTCOME: _Parcel(outcome)})
 
 
 def _tune(bridge: Bridge, cpus: float, gpus: float) -> None:
-    device = pick_device(gpus)
+    device, folder = pick_device(gpus), tempfile.mkdtemp(prefix="hpo-ray-")
+    stop_file = Path(folder) / "stop"
 
     def work(config: dict[str, Any]) -> None:
-        _work(config, device)
+        _work(config, device, stop_file)
 
-    folder = tempfile.mkdtemp(prefix="hpo-ray-")
     tuner = tune.Tuner(
         tune.with_resources(work, {"cpu": cpus, "gpu": gpus}),
         tune_config=tune.TuneConfig(
-            num_samples=-1, search_alg=_Asking(bridge), scheduler=_Reporting(bridge), reuse_actors=True
+            num_samples=-1, search_alg=_Asking(bridge), scheduler=_Reporting(bridge, stop_file), reuse_actors=True
         ),
         run_config=tune.RunConfig(
             storage_path=folder, verbose=0, failure_config=tune.FailureConfig(max_failures=0, fail_fast=False)
@@ -244,27 +267,23 @@ def _tune(bridge: Bridge, cpus: float, gpus: float) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-@contextlib.contextmanager
-def _ray(gpus: float) -> Iterator[None]:
-    if ray.is_initialized():
-        yield
-        return
+_ours = False  # whether this module started the Ray that runs
+
+
+def _start(gpus: float) -> None:
+    global _ours
     try:
         with _quiet():
             ray.init(
                 num_gpus=None if gpus else 0,
                 include_dashboard=False,
-                configure_logging=True,
                 logging_level=logging.ERROR,
                 log_to_driver=False,
                 runtime_env={"env_vars": _WORKER_SETTINGS},
             )
     except Exception as error:
         raise RunnerFailed(f"Ray did not start: {error}. Try --runner inline.") from error
-    try:
-        yield
-    finally:
-        ray.shutdown()
+    _ours = True
 
 
 def _slots(cpus: float, gpus: float) -> int:

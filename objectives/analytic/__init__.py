@@ -54,6 +54,9 @@ class Analytic(Objective):
     def metrics_for(self, data: Mapping[str, Any]) -> Mapping[str, Metric]:
         return {f"f{i}": self.metrics[f"f{i}"] for i in range(1, _function(data)[0].goals + 1)}
 
+    def needs(self, data: Mapping[str, Any]) -> frozenset[str]:
+        return frozenset(f"x{i}" for i in range(_function(data)[1]))
+
     def run(self, job: Job, context: TrialContext) -> Outcome:
         function, dims = _function(job.data)
         goals = function(_point(job.params, dims))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,11 +33,13 @@ DETERMINISTIC: dict[str, Any] = {
 
 @pytest.fixture(scope="module", autouse=True)
 def local_ray() -> Iterator[None]:
-    """One Ray for the whole file: starting one takes seconds."""
+    """One Ray for the whole file, which is not hpo's to end: starting one takes seconds."""
     import hpo.runners.ray_tune as room
 
-    with room._ray(0):
-        yield
+    room._start(0)
+    room._ours = False
+    yield
+    room.ray.shutdown()
 
 
 def facts(launched: service.Launched) -> list[tuple[Any, ...]]:
@@ -203,6 +206,53 @@ def test_more_trials_run_at_once_on_ray_than_one(tmp_path: Path, sqlite_url: str
         "AND a.started_at < b.ended_at AND b.started_at < a.ended_at",
     )[0][0]
     assert overlaps > 0, f"took {took:.1f} s"
+
+
+def test_ctrl_c_does_not_wait_for_the_end_of_a_long_epoch(tmp_path: Path, sqlite_url: str, runner: str) -> None:
+    """A training trial looks between its updates whether somebody wants it to stop."""
+    (tmp_path / f"long_{runner}.py").write_text(
+        "import torch\n"
+        "from pathlib import Path\n"
+        "from torch import nn\n"
+        "from hpo.training.task import Split, Task\n"
+        "from objectives.base import TrainingObjective\n"
+        "from search_spaces import Float, SearchSpace\n"
+        "class Long(TrainingObjective):\n"
+        "    summary = 'an epoch of minutes'\n"
+        "    space = SearchSpace({'lr': Float(1e-4, 1e-2)})\n"
+        "    def task(self, job):\n"
+        f"        (Path({str(tmp_path)!r}) / 'begun').touch()\n"
+        "        x, y = torch.zeros(3_000_000, 4), torch.zeros(3_000_000, 1)\n"
+        "        split = Split((x[:64], y[:64]))\n"
+        "        return Task(nn.Linear(4, 1), Split((x, y)), split, nn.functional.mse_loss, (x[:1],))\n"
+    )
+    interrupt = Interrupt()
+
+    def stop_soon() -> None:
+        while not (tmp_path / "begun").exists():
+            time.sleep(0.05)
+        time.sleep(1.5)
+        interrupt.request()
+
+    stopper = threading.Thread(target=stop_soon)
+    stopper.start()
+    fields: dict[str, Any] = {"objective": f"long_{runner}:Long", "data": None, "goals": None}
+    launched = launch(
+        tmp_path, sqlite_url, runner=runner, interrupt=interrupt, trainer={"batch_size": 8},
+        **{**fields, "retrain": {"confirm": 0}},
+    )  # fmt: skip
+    stopper.join()
+    assert launched.how == "interrupted"
+    assert launched.snapshot.trials[0].state is TrialState.QUEUED
+    assert launched.snapshot.trials[0].points == ()
+
+
+def test_nothing_is_started_when_nothing_is_to_run(tmp_path: Path, sqlite_url: str) -> None:
+    launch(tmp_path, sqlite_url, budget={"trials": 2, "epochs": 1})
+    began = time.monotonic()
+    launch(tmp_path, sqlite_url, budget={"trials": 2, "epochs": 1}, runner="ray")
+    assert rows(sqlite_url, "SELECT count(*) FROM hpo_attempts") == [(2,)]
+    assert time.monotonic() - began < 30
 
 
 def test_an_unknown_runner_is_named_with_the_nearest() -> None:
