@@ -7,6 +7,8 @@ is wrong, 130 interrupted. Nothing heavy is imported before a command needs it.
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -123,11 +125,12 @@ def launch(
     from hpo import service
     from hpo.printing import launch_summary
 
-    with _stopping_on_signals(f"hpo launch {path}") as interrupt, _live() as live:
+    again = _again(f"launch {shlex.quote(str(path))}", storage=storage, runs=runs, runner=runner, workers=workers)
+    with _stopping_on_signals(again) as interrupt, _live() as live:
         launched = service.launch(
             path, storage=storage, runs=runs, runner=runner, workers=workers, interrupt=interrupt, listeners=live
         )
-    typer.echo(launch_summary(launched, str(path)))
+    typer.echo(launch_summary(launched, again, _again("", storage=storage).removeprefix("hpo").strip()))
     if launched.how == "interrupted":
         raise typer.Exit(130)
     if launched.all_failed:
@@ -205,7 +208,8 @@ def retrain(
     """Train the picked trial on the full budget with several seeds, and read the test set."""
     from hpo import printing, service
 
-    with _stopping_on_signals(f"hpo retrain {name}") as interrupt, _live() as live:
+    again = _again(f"retrain {name}", trial=trial, pick=pick, storage=storage, runner=runner, workers=workers)
+    with _stopping_on_signals(again) as interrupt, _live() as live:
         retrained = service.retrain(
             storage, name, trial=trial, pick=printing.policy(pick), runner=runner, workers=workers,
             interrupt=interrupt, listeners=live,
@@ -234,8 +238,12 @@ def export(
 def verify(
     bundle: Annotated[Path, typer.Argument(help="A bundle's folder.")],
     import_from: Annotated[
-        Path, typer.Option("--import-from", help="The folder of the objective, when it is package.module:Class.")
-    ] = Path(),
+        Path | None,
+        typer.Option(
+            "--import-from",
+            help="The folder of the objective, when it is package.module:Class and you trust it; none by default.",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Check every byte and every format of a bundle again."""
@@ -290,12 +298,16 @@ def _stopping_on_signals(command: str) -> Iterator[Interrupt]:
     interrupt = Interrupt()
 
     def on_signal(number: int, frame: object) -> None:
+        # Not through rich and not through sys.stderr: the code that this handler interrupts
+        # may hold their locks.
         if interrupt.requested:
             # No cleanup: every acknowledged report is committed, and the next launch settles the rest.
-            _say(f"Left at once. Go on with: {command}")
+            os.write(2, f"\nLeft at once. Go on with: {command}\n".encode())
             os._exit(130)
         interrupt.request()
-        _say(f"Stopping at the next step, with a checkpoint (again: leave at once). Go on with: {command}")
+        notice = f"Stopping at the next step, with a checkpoint (again: leave at once). Go on with: {command}"
+        if not any(table.notify(notice) for table in _tables):
+            os.write(2, f"\n{notice}\n".encode())
 
     before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -315,9 +327,31 @@ def _live() -> Iterator[Callable[..., Any]]:
         def make(plan: Any, ended: Any) -> list[Any]:
             from hpo.reports.live import LiveTable
 
-            return [stack.enter_context(LiveTable(plan.goals, plan.spec.budget.trials, already=ended))]
+            table = LiveTable(plan.goals, plan.spec.budget.trials, already=ended)
+            stack.callback(_tables.remove, table)
+            _tables.append(table)
+            return [stack.enter_context(table)]
 
         yield make
+
+
+_tables: list[Any] = []  # the live tables on the terminal, for the signal handler
+
+
+def _again(command: str, **options: Any) -> str:
+    """The command line that goes on with what is being done, with the options that were not the defaults."""
+    words = ["hpo", command] if command else ["hpo"]
+    for name, value in options.items():
+        if value is None or (
+            name == "storage" and (value == DEFAULT_STORAGE or os.environ.get("HPO_STORAGE") == value)
+        ):
+            continue
+        if name == "runs" and (value == Path("runs") or os.environ.get("HPO_RUNS") == str(value)):
+            continue
+        # A password in a URL stays out of what a terminal keeps.
+        shown = re.sub(r"(://[^:/@]*:)[^@]*@", r"\1***@", str(value))
+        words += [f"--{name}", shlex.quote(shown)]
+    return " ".join(words)
 
 
 def _write_new(path: Path, text: str) -> None:

@@ -10,7 +10,8 @@ import numpy as np
 from hpo.errors import ExportFailed, UserError
 from hpo.export.retrain import Luck, luck
 from hpo.pareto import ParetoFront, signs
-from hpo.trial import Goal, TrialRecord, TrialState
+from hpo.spec import StudySpec
+from hpo.trial import Goal, TrialRecord, TrialState, derive_seed
 from hpo.where import filtered
 from storage.records import CONFIRM, Snapshot
 
@@ -19,11 +20,15 @@ Policy = str | Mapping[str, float]
 
 @dataclass(frozen=True)
 class Choice:
-    """The winner's number. ``luck`` compares promises with fresh seeds; None if not confirmed."""
+    """The winner's number. ``luck`` compares promises with fresh seeds; None if not confirmed.
+
+    ``unfinished``: the study's own confirmation has begun and is not over; a launch goes on with it.
+    """
 
     number: int
     front: ParetoFront
     luck: Luck | None = None
+    unfinished: bool = False
 
 
 def top(trials: Sequence[TrialRecord], goals: Sequence[Goal], policy: Policy, count: int) -> list[int]:
@@ -35,31 +40,49 @@ def top(trials: Sequence[TrialRecord], goals: Sequence[Goal], policy: Policy, co
     return [t.number for t in sorted(done, key=lambda t: (t.values[0] * turn, t.number))[:count]]  # type: ignore[index]
 
 
-def choose(snapshot: Snapshot, policy: Policy, confirm: int, where: Sequence[str] = ()) -> Choice:
-    """The trial that ``policy`` picks among those for which every comparison holds.
+def confirmations(numbers: Sequence[int], spec: StudySpec) -> list[tuple[int, int]]:
+    """The runs that confirm these trials: (trial, seed), ``confirm_seeds`` fresh ones each."""
+    fresh = range(spec.retrain.confirm_seeds)
+    return [(number, derive_seed(spec.seed, number, "confirm", i)) for number in numbers for i in fresh]
 
-    When all of the policy's top ``confirm`` have been run again with fresh seeds, the
-    policy decides between them by the means of those runs, because the search's own best
-    value is the luckiest of many.
+
+def choose(snapshot: Snapshot, spec: StudySpec, pick: Policy | None = None, where: Sequence[str] = ()) -> Choice:
+    """The trial that ``pick`` (the study's own policy by default) takes where every comparison holds.
+
+    When all of the policy's top ``confirm`` have been run again with all their fresh seeds,
+    the policy decides between them by the means of those runs, because the search's own
+    best value is the luckiest of many. Until the last of these runs has ended nothing is
+    confirmed: half of them would hold one trial's mean against another's luck.
 
     Raises:
         UserError: no completed trial is left, or the policy or a comparison is wrong.
     """
-    goals = snapshot.study.goals
+    goals, count = snapshot.study.goals, spec.retrain.confirm
+    policy = pick or spec.retrain.pick
     trials = filtered(snapshot.trials, where)
     front = ParetoFront.of(trials, goals)
     if where and not len(front):
         raise UserError(f"No completed trial has {' and '.join(where)}.")
     number = front.pick(policy)
-    first = top(trials, goals, policy, confirm)
-    confirmed = _confirmed(snapshot, front, first, policy)
-    return Choice(number if confirmed is None else confirmed.winner, front, confirmed)
+    runs = snapshot.others.get(CONFIRM, ())
+    first = top(trials, goals, policy, count)
+    if _is_over(confirmations(first, spec), runs):
+        confirmed = _confirmed(snapshot, front, first, policy)
+        return Choice(number if confirmed is None else confirmed.winner, front, confirmed)
+    own = confirmations(top(snapshot.trials, goals, spec.retrain.pick, count), spec)
+    return Choice(number, front, unfinished=bool(own and runs) and not _is_over(own, runs))
+
+
+def _is_over(wanted: Sequence[tuple[int, int]], runs: Sequence[TrialRecord]) -> bool:
+    """Whether each wanted run has ended and none of them is being repeated."""
+    ended = {(run.subject, run.seed) for run in runs if run.state.is_finished}
+    going = {(run.subject, run.seed) for run in runs if not run.state.is_finished}
+    return all(key in ended - going for key in wanted)
 
 
 def _confirmed(snapshot: Snapshot, front: ParetoFront, numbers: Sequence[int], policy: Policy) -> Luck | None:
-    goals = front.goals
     runs = [run for run in snapshot.others.get(CONFIRM, ()) if run.subject in numbers]
-    if not numbers or {run.subject for run in runs} != set(numbers):
+    if not runs:
         return None
     by_number = {trial.number: trial for trial in snapshot.trials}
     picked = {run.number: run.subject for run in runs if run.subject is not None}
@@ -68,7 +91,7 @@ def _confirmed(snapshot: Snapshot, front: ParetoFront, numbers: Sequence[int], p
             [by_number[number] for number in numbers],
             runs,
             picked,
-            goals,
+            front.goals,
             winner=lambda trials: _winner(front, trials, policy),
         )
     except ExportFailed:

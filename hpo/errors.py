@@ -12,6 +12,7 @@ HpoError
 │   └── BundleError      a model bundle is incomplete, changed or unreadable
 └── WorkError            the input was fine, the work was not: exit code 1
     ├── TrialFailed      one trial cannot go on; the study can
+    ├── StorageLost      the database failed while a study was running
     ├── RunnerFailed     the runner itself broke (Ray would not start, ...)
     └── ExportFailed     a format could not be made, or differs from the model
 """
@@ -75,6 +76,10 @@ class WorkError(HpoError):
 
 class TrialFailed(WorkError):
     """One trial cannot go on; the study can."""
+
+
+class StorageLost(WorkError):
+    """The database failed while a study was running; launch it again."""
 
 
 class RunnerFailed(WorkError):

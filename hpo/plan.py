@@ -57,6 +57,7 @@ class Plan:
             "deterministic": spec.deterministic,
             "report": spec.report,
             # Another number of threads adds up in another order: last digits differ.
+            **({"device": "gpu" if spec.resources.gpus else "cpu"} if spec.deterministic else {}),
             "trainer": (self.job_trainer if spec.deterministic else self.trainer).model_dump(),
         }
 
@@ -69,13 +70,21 @@ class Plan:
     def differences(self, stored: Mapping[str, Any]) -> list[str]:
         """What in ``stored`` (an earlier ``identity()``) is no longer so, one line each."""
         now = json.loads(json.dumps(self.identity()))
+        return _differences("", stored, now)
+
+
+def _differences(path: str, was: object, now: object) -> list[str]:
+    """Where two JSON values differ, by the path to each leaf that does."""
+    if isinstance(was, Mapping) and isinstance(now, Mapping):
+        names = list(dict.fromkeys([*was, *now]))
         return [
-            f"{field}: was {_short(stored.get(field))}, is {_short(now[field])}"
-            for field in now
-            if stored.get(field) != now[field]
+            line
+            for name in names
+            for line in _differences(f"{path}.{name}" if path else name, was.get(name), now.get(name))
         ]
+    return [] if was == now else [f"{path}: was {_short(was)}, is {_short(now)}"]
 
 
 def _short(value: object) -> str:
     text = json.dumps(value)
-    return text if len(text) <= 100 else text[:97] + "..."
+    return text if len(text) <= 200 else text[:197] + "..."

@@ -134,15 +134,28 @@ def front_rows(snapshot: Snapshot) -> list[Row]:
     front = ParetoFront.of(snapshot.trials, goals)
     by_number = {t.number: t for t in snapshot.trials}
     names = list(dict.fromkeys(name for n in front.numbers for name in by_number[n].params))
+    columns = _param_columns(names, {"trial", "best epoch", *(goal.metric for goal in goals)})
     return [
         {
             "trial": number,
             **{goal.metric: float(value) for goal, value in zip(goals, values, strict=True)},
             "best epoch": by_number[number].best_step,
-            **{name: by_number[number].params.get(name) for name in names},
+            **{column: by_number[number].params.get(name) for name, column in columns.items()},
         }
         for number, values in zip(front.numbers, front.values, strict=True)
     ]
+
+
+def _param_columns(names: Sequence[str], taken: set[str]) -> dict[str, str]:
+    """parameter -> its column, with ``param.`` in front where the name is another column's."""
+    columns = {name: name for name in names if name not in taken}
+    for name in names:
+        if name in taken:
+            column = f"param.{name}"
+            while column in names:
+                column = f"param.{column}"
+            columns[name] = column
+    return {name: columns[name] for name in names}
 
 
 def show_choice(snapshot: Snapshot, choice: Choice, as_json: bool) -> None:
@@ -167,6 +180,8 @@ def show_choice(snapshot: Snapshot, choice: Choice, as_json: bool) -> None:
     for name, value in goals.items():
         print(f"  {name} = {_cell(value)}")
     print(f"  with {_params(trial.params)}")
+    if choice.unfinished:
+        print("Confirmation is unfinished; hpo launch goes on with it.")
     if choice.luck is None:
         print("Not confirmed with fresh seeds: some of its value may be luck.")
         return
@@ -186,28 +201,32 @@ def _luck(luck: Luck, goal: Goal) -> str:
     turn = -1 if goal.direction is Direction.MAXIMIZE else 1
     best = min(promised, key=lambda number: turn * promised[number])
     gap = turn * (spreads[best].mean - promised[best])
-    share = 100 * gap / abs(promised[best]) if promised[best] else 0.0
-    verdict = f"{share:.2g} % of it was luck" if gap > 0 else "none of it was luck"
+    if gap <= 0 or spreads[best].is_as_promised:
+        verdict = "none of it was luck"
+    elif gap <= abs(promised[best]):
+        verdict = f"{100 * gap / abs(promised[best]):.2g} % of it was luck"
+    else:  # a share above the whole would mean nothing
+        verdict = f"{gap:.2g} worse"
     return (
         f"The best {goal.metric} promised, {promised[best]:.4g} (trial {best}), is {spreads[best].mean:.4g}: {verdict}."
     )
 
 
-def launch_summary(launched: Launched, path: str) -> str:
-    """The last words of a launch."""
-    from hpo.choice import choose
-    from hpo.spec import StudySpec
+def launch_summary(launched: Launched, again: str, options: str = "") -> str:
+    """The last words of a launch.
 
+    ``again``: the command that goes on with it. ``options``: what further commands need to
+    find the study, such as its ``--storage``; empty where the defaults do.
+    """
     snapshot, name = launched.snapshot, launched.name
+    study = f"{name} {options}".rstrip()
     lines = [f"Study {name}: {_counted(snapshot.trials)}."]
     if launched.how == "interrupted":
-        return "\n".join([*lines, f"Interrupted; nothing is lost. Go on with: hpo launch {path}"])
+        return "\n".join([*lines, f"Interrupted; nothing is lost. Go on with: {again}"])
     if launched.all_failed:
-        why = snapshot.trials[0].reason.message if snapshot.trials[0].reason else "no reason was kept"
-        return "\n".join([*lines, f"Every trial failed. The first: {why}", f"Next: hpo show {name}"])
-    if any(t.state is TrialState.COMPLETE for t in snapshot.trials):
-        spec = StudySpec.parse(snapshot.study.spec_yaml).retrain
-        choice = choose(snapshot, spec.pick, spec.confirm)
+        why = _first_line(snapshot.trials[0].reason.message) if snapshot.trials[0].reason else "no reason was kept"
+        return "\n".join([*lines, f"Every trial failed. The first: {why}", f"Next: hpo show {study}"])
+    if (choice := launched.choice) is not None:
         trial = next(t for t in snapshot.trials if t.number == choice.number)
         confirmed = choice.luck.spreads[choice.number] if choice.luck else {}
         means = {name: spread.mean for name, spread in confirmed.items()}
@@ -216,7 +235,7 @@ def launch_summary(launched: Launched, path: str) -> str:
         )
         how = ", the means of fresh seeds" if confirmed else ""
         lines.append(f"Front: {len(choice.front)} trials. Picked: trial {choice.number} ({values}{how}).")
-    lines.append(f"Next: hpo front {name} · hpo best {name} · hpo report {name} · hpo retrain {name}")
+    lines.append("Next: " + " · ".join(f"hpo {verb} {study}" for verb in ("front", "best", "report", "retrain")))
     return "\n".join(lines)
 
 
@@ -281,7 +300,9 @@ def show_bundle(bundle: ModelBundle, as_json: bool) -> None:
         rows.append(row)
     names = list(dict.fromkeys(name for row in rows for name in row))
     show([{name: row.get(name) for name in names} for row in rows])
-    print(f"Bundle: {bundle.folder}\nNext: hpo verify {bundle.folder}")
+    module = bundle.manifest.objective.partition(":")[0] if ":" in bundle.manifest.objective else None
+    option = f" --import-from FOLDER (the one with {module})" if module else ""
+    print(f"Bundle: {bundle.folder}\nNext: hpo verify {bundle.folder}{option}")
 
 
 def show_verified(report: VerifyReport, as_json: bool) -> bool:
@@ -307,7 +328,12 @@ def _cell(value: Any) -> str:
         return "–"
     if isinstance(value, float):
         return f"{value:.6g}"
-    return str(value)
+    return _first_line(str(value))
+
+
+def _first_line(text: str) -> str:
+    """What of a long reason fits a table; JSON keeps all of it."""
+    return next(iter(text.splitlines()), "")
 
 
 def _table(rows: Sequence[Row]) -> None:

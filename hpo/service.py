@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 from hpo import environment
 from hpo.choice import Choice, Policy
 from hpo.choice import choose as choose_trial
-from hpo.errors import UserError
+from hpo.creation import create_or_check, owns_folder
+from hpo.errors import UserError, WorkError
 from hpo.export.retrain import RetrainSummary, summarise
 from hpo.interrupt import Interrupt
 from hpo.plan import Plan
 from hpo.resolve import resolve
-from hpo.session import create_or_check, open_session, run_confirmation, run_search, stored_plan
+from hpo.session import check_runner, open_session, run_confirmation, run_search, stored_plan
 from hpo.spec import StudySpec
 from hpo.study import FixedJobs, Listener, make_job
 from hpo.trial import Event, Metrics, TrialRecord, TrialState
@@ -42,6 +43,7 @@ class Launched:
     name: str
     how: str  # done, interrupted
     snapshot: Snapshot
+    choice: Choice | None = None  # None before a trial completed, or when interrupted
 
     @property
     def all_failed(self) -> bool:
@@ -83,6 +85,7 @@ def launch(
     """
     spec, text = StudySpec.load(path)
     plan = resolve(spec, str(path), str(path.resolve().parent))
+    check_runner(plan, runner, workers)
     with Database(storage, create=True) as database:
         studies = Studies(database)
         study = create_or_check(studies, plan, text, runs)
@@ -95,7 +98,9 @@ def launch(
             if not session.interrupt.requested:
                 run_confirmation(session)
             how = "interrupted" if session.interrupt.requested else "done"
-        return Launched(plan.name, how, studies.snapshot(plan.name))
+        found = studies.snapshot(plan.name)
+        choice = _choose(found, plan.spec, None, ()) if how == "done" and _has_completed(found) else None
+        return Launched(plan.name, how, found, choice)
 
 
 def summaries(storage: str) -> list[StudySummary]:
@@ -136,9 +141,16 @@ def delete(storage: str, name: str) -> Path:
         studies = Studies(database)
         study = studies.get(name)
         with Lease(database, study.id, name):
+            folder, is_own = Path(study.folder), owns_folder(study)
             studies.delete(study)
-        shutil.rmtree(study.folder, ignore_errors=True)
-        return Path(study.folder)
+            if is_own:
+                try:
+                    shutil.rmtree(folder)
+                except OSError as error:
+                    raise WorkError(
+                        f"Study {name!r} is deleted, but not all of {folder}: {error.strerror}. Remove it by hand."
+                    ) from error
+        return folder
 
 
 def report(storage: str, name: str, out: Path) -> list[Path]:
@@ -147,8 +159,8 @@ def report(storage: str, name: str, out: Path) -> list[Path]:
 
     found = snapshot(storage, name)
     chosen = None
-    if any(trial.state is TrialState.COMPLETE for trial in found.trials):
-        chosen = choose(storage, name)[1].number
+    if _has_completed(found):
+        chosen = _choose(found, StudySpec.parse(found.study.spec_yaml, name), None, ()).number
     return write_report(found, out, chosen=chosen)
 
 
@@ -259,18 +271,19 @@ def export(storage: str, name: str, out: Path, *, overwrite: bool = False) -> Mo
         return bundle
 
 
-def verify(bundle: Path, import_from: Path) -> VerifyReport:
+def verify(bundle: Path, import_from: Path | None = None) -> VerifyReport:
     """Check every byte and every format of a bundle.
 
-    ``import_from`` is where an objective named ``package.module:Class`` is looked for; the
-    bundle itself never says, or it could choose what code runs.
+    ``import_from`` is where an objective named ``package.module:Class`` is looked for; None
+    looks in no folder. The bundle itself never says, or it could choose what code runs.
 
     Raises:
-        BundleError: a file is missing, changed, not listed or outside the folder.
+        BundleError: a file is missing, changed, not listed or outside the folder, or
+            ``import_from`` lies in the bundle.
     """
     from hpo.export.verify import verify_bundle
 
-    return verify_bundle(bundle, import_from=str(import_from.resolve()))
+    return verify_bundle(bundle, import_from=None if import_from is None else str(import_from.resolve()))
 
 
 def dashboard(storage: str, port: int, ready: Callable[[str], None]) -> None:
@@ -300,7 +313,11 @@ def make_data(objective: str, out: Path, options: Mapping[str, Any]) -> Path:
 
 
 def _choose(found: Snapshot, spec: StudySpec, pick: Policy | None, where: Sequence[str]) -> Choice:
-    return choose_trial(found, pick or spec.retrain.pick, spec.retrain.confirm, where)
+    return choose_trial(found, spec, pick, where)
+
+
+def _has_completed(found: Snapshot) -> bool:
+    return any(trial.state is TrialState.COMPLETE for trial in found.trials)
 
 
 def _newest_retraining(studies: Studies, study: StoredStudy, plan: Plan, found: Snapshot) -> Retrained:

@@ -1,31 +1,30 @@
-"""A study that this process owns for a while: its lease, its launch record, its search.
+"""A study that this process owns for a while: its lease, its launch record, what runs inside.
 
 ``hpo.service`` opens sessions; what happens inside one stands here.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 from hpo import environment, runners
-from hpo.choice import top
-from hpo.errors import StudyChanged, StudyFileError, UserError
+from hpo.choice import confirmations, top
+from hpo.errors import StorageError, StorageLost, StudyChanged, UserError
 from hpo.interrupt import Interrupt
 from hpo.plan import Plan
 from hpo.resolve import resolve, search_settings
 from hpo.spec import StudySpec
 from hpo.study import FixedJobs, JobSource, Listener, Study
-from hpo.trial import Event, Params, TrialRecord, derive_seed
-from objectives import registry
+from hpo.trial import TrialRecord
 from storage import codec
 from storage.database import Database
 from storage.leases import Lease
-from storage.records import CONFIRM, SEARCH, LaunchRecord, StudyRecord
+from storage.records import CONFIRM, SEARCH, LaunchRecord
 from storage.studies import StoredStudy, Studies
 
 
@@ -49,6 +48,18 @@ class Session:
             run(source, workers=self.workers, cpus=resources.cpus, gpus=resources.gpus)
 
 
+def check_runner(plan: Plan, runner: str | None, workers: int | None) -> None:
+    """Refuse a runner or a number of workers that cannot be, before anything is written.
+
+    Raises:
+        UserError: no such runner, or more workers than trials may be in flight.
+    """
+    runners.find_name(runner or plan.spec.runner)
+    concurrency = plan.spec.concurrency
+    if workers is not None and not 1 <= workers <= concurrency:
+        raise UserError(f"--workers must be between 1 and the study's concurrency ({concurrency}); got {workers}.")
+
+
 @contextmanager
 def open_session(
     database: Database,
@@ -59,74 +70,57 @@ def open_session(
     workers: int | None,
     interrupt: Interrupt | None,
 ) -> Iterator[Session]:
-    """Hold the lease and a launch record around some work on a study."""
-    concurrency = plan.spec.concurrency
-    if workers is not None and not 1 <= workers <= concurrency:
-        raise UserError(f"--workers must be between 1 and the study's concurrency ({concurrency}); got {workers}.")
-    runner = runner or plan.spec.runner
-    runners.find_name(runner)
-    workers = workers or concurrency
+    """Hold the lease and a launch record around some work on a study.
+
+    Raises:
+        UserError: as ``check_runner``; StudyBusy when a live process holds the lease.
+        StorageLost: the database failed, or another process took the study over.
+    """
+    check_runner(plan, runner, workers)
     interrupt = interrupt or Interrupt()
-    with Lease(database, study.id, study.name):
+    try:
+        with Lease(database, study.id, study.name, on_lost=interrupt.request) as lease:
+            launch = _Launch(studies, study, plan, runner or plan.spec.runner, workers or plan.spec.concurrency)
+            with launch.recorded(interrupt) as number:
+                yield Session(plan, study, studies, number, launch.workers, launch.runner, interrupt)
+            if lease.lost:
+                raise StorageLost(f"Another process took study {study.name!r} over; this one has stopped.")
+    except StorageError as error:
+        raise StorageLost(f"{error} What was acknowledged is kept; launch again when it is back.") from error
+
+
+@dataclass(frozen=True)
+class _Launch:
+    """The row about one launch: who, where, with what, and how it ended."""
+
+    studies: Studies
+    study: StoredStudy
+    plan: Plan
+    runner: str
+    workers: int
+
+    @contextmanager
+    def recorded(self, interrupt: Interrupt) -> Iterator[int]:
+        may_change = {"budget", "resources", "retrain", "export", "enqueue"}
+        settings = self.plan.spec.model_dump(mode="json", include=may_change)
         record = LaunchRecord(
-            codec.now(), None, None, socket.gethostname(), os.getpid(), runner, workers,
-            settings=plan.spec.model_dump(mode="json", include={"budget", "resources", "retrain", "export"}),
-            environment=environment.describe(),
+            codec.now(), None, None, socket.gethostname(), os.getpid(), self.runner, self.workers,
+            settings=settings, environment=environment.describe(),
         )  # fmt: skip
-        launch = studies.add_launch(study, record)
+        launch = self.studies.add_launch(self.study, record)
         how = "failed"
         try:
-            yield Session(plan, study, studies, launch, workers, runner, interrupt)
+            yield launch
             how = "interrupted" if interrupt.requested else "done"
         except BaseException as error:
             how = f"failed: {type(error).__name__}"
             raise
         finally:
-            runners.close(runner)
-            studies.end_launch(launch, how)
-
-
-def create_or_check(studies: Studies, plan: Plan, text: str, runs: Path) -> StoredStudy:
-    study = studies.find(plan.name)
-    if study is None:
-        record = StudyRecord(
-            name=plan.name,
-            objective=plan.spec.objective,
-            spec_yaml=text,
-            digest=plan.digest,
-            goals=plan.goals,
-            monitor=plan.monitor,
-            data_fingerprint=plan.data_fingerprint,
-            created_at=codec.now(),
-        )
-        folder = str((runs / plan.name).resolve())
-        study = studies.create(
-            record, identity=plan.identity(), space=plan.space, folder=folder, import_from=plan.import_from
-        )
-        _keep_split(studies, study, plan)
-        return study
-    if study.record.digest != plan.digest:
-        lines = "\n  ".join(plan.differences(study.identity))
-        raise StudyChanged(
-            f"Study {plan.name!r} was made from another description, so nothing was run:\n  {lines}\n"
-            "Give the file another name to begin a new study, or take the changes back."
-        )
-    done = len(studies.trials(study).records())
-    trials = plan.spec.budget.trials
-    if trials is not None and trials < done:
-        raise StudyFileError(
-            f"budget.trials is {trials}, but study {plan.name!r} has {done} trials already; it can only grow."
-        )
-    return study
-
-
-def _keep_split(studies: Studies, study: StoredStudy, plan: Plan) -> None:
-    """Remember which records the study trained, validated and will test on."""
-    objective = registry.find(plan.spec.objective, plan.import_from)
-    parts = {part: list(ids) for part, ids in objective.split_ids(plan.data, plan.spec.seed).items()}
-    if parts:
-        sizes = ", ".join(f"{len(ids)} {part}" for part, ids in parts.items())
-        studies.add_event(study, Event("split", f"data seed {plan.spec.seed}: {sizes}", parts))
+            runners.close(self.runner)
+            # A launch without an end is what a database that went away leaves behind; the
+            # error that brought us here says more than a second one would.
+            with contextlib.suppress(StorageError):
+                self.studies.end_launch(launch, how)
 
 
 def run_search(session: Session) -> None:
@@ -163,10 +157,8 @@ def run_confirmation(session: Session) -> None:
     if policy.confirm == 0:
         return
     records = session.studies.trials(study).records()
-    wanted: list[tuple[int, Params, int]] = []
-    for number in top(records, session.plan.goals, policy.pick, policy.confirm):
-        seeds = [derive_seed(session.plan.spec.seed, number, "confirm", i) for i in range(policy.confirm_seeds)]
-        wanted += [(number, records[number].params, seed) for seed in seeds]
+    first = top(records, session.plan.goals, policy.pick, policy.confirm)
+    wanted = [(number, records[number].params, seed) for number, seed in confirmations(first, session.plan.spec)]
     trials = session.studies.trials(study, CONFIRM, session.launch)
     session.run(
         FixedJobs(

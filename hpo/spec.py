@@ -141,7 +141,7 @@ class StudySpec(_Part):
     @field_validator("name")
     @classmethod
     def _is_a_file_name(cls, name: str) -> str:
-        if not re.fullmatch(r"[^\W_][\w.\-]{0,99}", name) or name.endswith("."):
+        if not re.fullmatch(r"[^\W_][\w.\-]{0,99}", name) or name.endswith(".") or len(name.encode()) > 200:
             raise ValueError(
                 "a study's name is also a folder's: letters, digits, '_', '-' and '.', "
                 "beginning with a letter or digit, at most 100"

@@ -37,7 +37,9 @@ from hpo.trial import (
 INTERRUPTED = StopReason(StopKind.INTERRUPTED, "asked to stop; goes on when the study is launched again")
 
 
-MAX_LOSSES = 3  # how often a trial is tried again after its worker died under it
+FAILURES_IN_A_ROW = 10  # after which a launch stops starting trials: something else is wrong
+MAX_LOSSES = 3  # workers that may die under a trial in one launch
+MAX_DEATHS = 5  # workers and drivers that may die under it in all
 
 
 class ProposalRole(Protocol):
@@ -65,6 +67,7 @@ class Store(Protocol):
     """Who remembers: every call is durable when it returns."""
 
     def records(self, *, points: bool = False) -> list[TrialRecord]: ...
+    def losses(self) -> dict[int, int]: ...
     def start(
         self,
         number: int,
@@ -79,7 +82,7 @@ class Store(Protocol):
     ) -> TrialRecord: ...
     def restart(self, number: int, attempt: int) -> None: ...
     def add_point(
-        self, number: int, point: Point, *, attempt: int, replace: bool = False, worker: str | None = None
+        self, number: int, point: Point, *, attempt: int, first: bool = False, worker: str | None = None
     ) -> None: ...
     def finish(
         self,
@@ -131,6 +134,7 @@ class _Source:
         self._running: dict[int, TrialRecord] = {}
         self._curves: dict[int, dict[int, Point]] = {}
         self._queued: list[TrialRecord] = []
+        self._heard: set[int] = set()  # who has reported in its present attempt
         self._losses: dict[int, int] = {}
         self._workers: dict[int, str] = {}  # who began a trial and has not reported yet
         self._stop_requested = False
@@ -149,15 +153,16 @@ class _Source:
 
     def report(self, number: int, point: Point) -> Decision:
         """Keep a step (durably, before anybody judges it) and answer go on or stop."""
-        record = self._running[number]
-        curve = self._curves[number]
+        record, curve = self._running[number], self._curves[number]
+        first = number not in self._heard
         self._store.add_point(
-            number,
-            point,
-            attempt=record.attempts,
-            replace=point.step in curve,
-            worker=self._workers.pop(number, None),
+            number, point, attempt=record.attempts, first=first, worker=self._workers.pop(number, None)
         )
+        if first:
+            # What an earlier attempt did after this step died with it.
+            self._heard.add(number)
+            for step in [step for step in curve if step >= point.step]:
+                del curve[step]
         curve[point.step] = point
         for listener in self._listeners:
             listener.reported(number, point)
@@ -168,19 +173,22 @@ class _Source:
 
     def finish(self, number: int, outcome: Outcome) -> None:
         """End a trial's attempt and keep what it came to."""
-        record = self._running.pop(number)
-        points = tuple(point for _, point in sorted(self._curves.pop(number).items()))
+        record = self._running[number]
+        points = tuple(point for _, point in sorted(self._curves[number].items()))
         best = best_point(points, self._plan.monitor, self._plan.spec.report)
         metrics = {**(best.metrics if best else {}), **outcome.metrics}
         reason, values = self._retried(number, outcome.reason), None
         if reason.state is TrialState.COMPLETE:
             values = goal_values(self._plan.goals, metrics)
             if values is None:
-                reason = StopReason(StopKind.ERROR, _missing(self._plan.goals, metrics))
+                reason = StopReason(StopKind.ERROR, _missing(self._plan.goals, metrics, points))
         self._store.finish(
             number, reason, values=values, metrics=metrics, best_step=best.step if best else None,
             attempt=record.attempts, events=outcome.events, worker=self._workers.pop(number, None),
         )  # fmt: skip
+        # Only now: had the store refused, the trial would still be running.
+        del self._running[number], self._curves[number]
+        self._heard.discard(number)
         ended = replace(
             record, state=reason.state, reason=reason, values=values, metrics=metrics,
             best_step=best.step if best else None, last_step=points[-1].step if points else 0, points=points,
@@ -196,21 +204,21 @@ class _Source:
 
         Returns the records of all trials, with their points.
         """
-        records = self._store.records(points=True)
-        lost = StopReason(StopKind.INTERRUPTED, "its process ended without a word; goes on from its last checkpoint")
+        records, losses = self._store.records(points=True), self._store.losses()
         for i, record in enumerate(records):
             if record.state is TrialState.RUNNING:
+                reason = _after_death(losses.get(record.number, 0) + 1)
                 self._store.finish(
-                    record.number, lost, values=None, metrics=record.metrics, best_step=None, attempt=record.attempts
+                    record.number, reason, values=None, metrics=record.metrics, best_step=None, attempt=record.attempts
                 )
-                records[i] = record = replace(record, state=TrialState.QUEUED)
+                records[i] = record = replace(record, state=reason.state, reason=reason)
             if record.state is TrialState.QUEUED:
                 self._queued.append(record)
         return records
 
     def _retried(self, number: int, reason: StopReason) -> StopReason:
         """The reason as it is, or an error once a trial has lost its worker too often."""
-        if reason.kind is not StopKind.INTERRUPTED or self._stop_requested:
+        if reason.kind is not StopKind.LOST and (reason.kind is not StopKind.INTERRUPTED or self._stop_requested):
             return reason
         self._losses[number] = self._losses.get(number, 0) + 1
         if self._losses[number] < MAX_LOSSES:
@@ -264,6 +272,7 @@ class Study(_Source):
         # Points once enqueued stay in their order, so those appended later come next.
         self._enqueued = sum(record.enqueued for record in records)
         self._search = make_search(records)
+        self._failures = 0  # in a row, in this launch
 
     def ask(self) -> Job | Wait | Done:
         """The next job; Wait while others must report first; Done when none will come."""
@@ -273,6 +282,8 @@ class Study(_Source):
             return Wait("as many trials as the study's concurrency are running")
         if self._queued:
             return self._again()
+        if self._failures >= max(FAILURES_IN_A_ROW, 3 * self._plan.spec.concurrency):
+            return Done(f"the last {self._failures} trials all failed")
         spent = self._budget_spent()
         if spent is not None:
             return Done(spent)
@@ -307,6 +318,8 @@ class Study(_Source):
 
     def _ended(self, record: TrialRecord) -> None:
         self._search.finished(record)
+        if record.state.is_finished:
+            self._failures = self._failures + 1 if record.state is TrialState.FAIL else 0
 
 
 class FixedJobs(_Source):
@@ -364,6 +377,13 @@ class FixedJobs(_Source):
         return replace(super()._job(record, resume=resume), use_test=self._use_test)
 
 
+def _after_death(losses: int) -> StopReason:
+    """What becomes of a trial whose process ended without a word."""
+    if losses < MAX_DEATHS:
+        return StopReason(StopKind.LOST, "its process ended without a word; goes on from its last checkpoint")
+    return StopReason(StopKind.ERROR, f"its process or worker died under it {losses} times")
+
+
 def make_job(plan: Plan, record: TrialRecord, series: str, folder: Path, *, resume: bool = False) -> Job:
     """What a worker gets for a trial; the same trial always gets the same."""
     return Job(
@@ -383,11 +403,17 @@ def make_job(plan: Plan, record: TrialRecord, series: str, folder: Path, *, resu
         attempt=record.attempts,
         resume=resume,
         deterministic=plan.spec.deterministic,
+        report=plan.spec.report,
         import_from=plan.import_from,
     )
 
 
-def _missing(goals: Sequence[Goal], metrics: Metrics) -> str:
-    lacking = [goal.metric for goal in goals if goal_values([goal], metrics) is None]
-    found = {name: metrics[name] for name in lacking if name in metrics}
-    return f"no usable value for the goals {', '.join(lacking)}: {found or 'never reported'}"
+def _missing(goals: Sequence[Goal], metrics: Metrics, points: Sequence[Point]) -> str:
+    told = []
+    for goal in goals:
+        if goal_values([goal], metrics) is not None:
+            continue
+        seen = [point.metrics[goal.metric] for point in points if goal.metric in point.metrics]
+        value = metrics.get(goal.metric, seen[-1] if seen else None)
+        told.append(f"{goal.metric} was {'never reported' if value is None else value}")
+    return f"no usable value for every goal: {', '.join(told)}"

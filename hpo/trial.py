@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from numbers import Integral
 from typing import Any
 
 from hpo.training.settings import TrainerSettings
@@ -74,6 +75,7 @@ class StopKind(StrEnum):
     TIME_LIMIT = "time_limit"  # its own wall-clock limit
     PRUNED = "pruned"  # the study's pruner said so
     INTERRUPTED = "interrupted"  # asked to stop from outside; can go on later
+    LOST = "lost"  # its process or worker died; can go on later
     ERROR = "error"
 
 
@@ -83,6 +85,7 @@ _STATE_AFTER = {
     StopKind.TIME_LIMIT: TrialState.COMPLETE,
     StopKind.PRUNED: TrialState.PRUNED,
     StopKind.INTERRUPTED: TrialState.QUEUED,
+    StopKind.LOST: TrialState.QUEUED,
     StopKind.ERROR: TrialState.FAIL,
 }
 
@@ -148,6 +151,7 @@ class Job:
     ``folder`` is the trial's own directory; ``resume`` says whether to look for a
     checkpoint in it. ``monitor`` is the epoch metric that decides the best epoch.
     ``goals`` name, among others, the once-measured metrics that the worker must measure.
+    ``report`` says whether the best or the last epoch gives the trial its value and weights.
     ``use_test`` allows reading the test set, which retraining alone may do.
     ``import_from`` is a folder appended to ``sys.path`` so that an objective given as
     ``package.module:Class`` beside its study file can be found.
@@ -170,6 +174,7 @@ class Job:
     resume: bool = False
     use_test: bool = False
     deterministic: bool = False
+    report: str = "best"
     import_from: str | None = None
 
 
@@ -253,6 +258,7 @@ class TrialContext:
         self._stop_requested = stop_requested
         self._events: list[Event] = []
         self._checkpoint: str | None = None
+        self._last_step = 0
 
     @property
     def stop_requested(self) -> bool:
@@ -268,11 +274,17 @@ class TrialContext:
         self._checkpoint = path
 
     def report(self, step: int, /, **metrics: float) -> None:
-        """Send the metrics of a finished step (1, 2, ...).
+        """Send the metrics of a finished step: 1, 2, ..., each larger than the one before.
 
         Raises:
             TrialStopped: the study or the user wants this trial to end. Let it pass.
+            ValueError: the step is no whole number above the last one.
         """
+        if isinstance(step, bool) or not isinstance(step, Integral) or not self._last_step < step < 2**31:
+            raise ValueError(
+                f"A step is a whole number of 1 or more, larger than the one before ({self._last_step}); got {step!r}."
+            )
+        step = self._last_step = int(step)
         numbers = {name: float(value) for name, value in metrics.items()}
         point = Point(step, numbers, self._checkpoint, self.take_events())
         self._checkpoint = None

@@ -19,7 +19,8 @@ _OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
     "==": operator.eq,
     "!=": operator.ne,
 }
-_FORM = re.compile(r"\s*(\w+)\s*(<=|>=|==|!=|<|>)\s*(\S+)\s*")
+_NONE = ("none", "null")
+_FORM = re.compile(r"\s*([\w.\-]+)\s*(<=|>=|==|!=|<|>)\s*(\S+)\s*")
 
 
 @dataclass(frozen=True)
@@ -50,11 +51,20 @@ class Comparison:
         return cls(name, symbol, value)
 
     def holds(self, trial: TrialRecord) -> bool:
-        """Whether the trial's metric (or parameter) compares as asked; False where it has none."""
-        found = trial.metrics.get(self.name, trial.params.get(self.name))
-        if found is None:
+        """Whether the trial's metric (or parameter) compares as asked; False where it has none.
+
+        ``true``, ``false`` and ``none`` (or ``null``) may be written in any case.
+        """
+        values = {**trial.params, **trial.metrics}
+        if self.name not in values:
             return False
+        found = values[self.name]
+        if found is None:  # a value that a choice may take, not the lack of one
+            is_none = isinstance(self.value, str) and self.value.lower() in _NONE
+            return is_none if self.operator == "==" else self.operator == "!=" and not is_none
         if isinstance(self.value, str):
+            if isinstance(found, bool):
+                return _OPERATORS[self.operator](str(found).lower(), self.value.lower())
             return _OPERATORS[self.operator](str(found), self.value)
         if isinstance(found, bool) or not isinstance(found, (int, float)):
             return False

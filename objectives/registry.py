@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import pkgutil
 import sys
+from collections.abc import Callable, Mapping
 from importlib.metadata import entry_points
+from types import ModuleType
+from typing import Any
 
 import objectives
 from hpo.errors import UnknownName, UserError
+from hpo.trial import Metric
 from objectives.base import Objective
+from search_spaces import SearchSpace
 
 GROUP = "hpo.objectives"
 
@@ -28,7 +34,8 @@ def find(name: str, import_from: str | None = None) -> Objective:
 
     Raises:
         UnknownName: nobody knows the name.
-        UserError: the module or class of ``package.module:Class`` cannot be loaded.
+        UserError: its module or class cannot be loaded, or leaves out something that every
+            objective must say; the message names it.
     """
     if ":" in name:
         return _from_path(name, import_from)
@@ -36,21 +43,26 @@ def find(name: str, import_from: str | None = None) -> Objective:
         raise UnknownName("objective", name, names())
     for point in entry_points(group=GROUP):
         if point.name == name:
-            return _instance(point.load(), name)
-    return _instance(importlib.import_module(f"objectives.{name}").OBJECTIVE, name)
+            return _instance(_tried(name, f"importing {point.value}", point.load), name)
+    module = _tried(name, f"importing objectives.{name}", lambda: importlib.import_module(f"objectives.{name}"))
+    if not hasattr(module, "OBJECTIVE"):
+        raise UserError(f"Objective {name!r}: objectives/{name}/__init__.py must define OBJECTIVE.")
+    return _instance(module.OBJECTIVE, name)
 
 
 def _from_path(name: str, import_from: str | None) -> Objective:
     module_name, _, class_name = name.partition(":")
     if import_from and import_from not in sys.path:
         sys.path.append(import_from)
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        where = f" (looked beside the study file, in {import_from}, too)" if import_from else ""
-        raise UserError(f"Objective {name!r}: no module named {error.name!r}{where}.") from error
-    except Exception as error:
-        raise UserError(f"Objective {name!r}: importing {module_name} failed: {error!r}.") from error
+
+    def load() -> ModuleType:
+        try:
+            return importlib.import_module(module_name)
+        except ModuleNotFoundError as error:
+            where = f" (looked beside the study file, in {import_from}, too)" if import_from else ""
+            raise UserError(f"Objective {name!r}: no module named {error.name!r}{where}.") from error
+
+    module = _tried(name, f"importing {module_name}", load)
     _refuse_shadowed(module_name, module.__file__, import_from)
     if not hasattr(module, class_name):
         known = [n for n, v in vars(module).items() if isinstance(v, type) and issubclass(v, Objective)]
@@ -72,8 +84,45 @@ def _refuse_shadowed(module_name: str, found: str | None, import_from: str | Non
             )
 
 
+def _tried(name: str, what: str, action: Callable[[], Any]) -> Any:
+    """What ``action`` gives; somebody else's code may raise anything, or leave with ``sys.exit``."""
+    try:
+        return action()
+    except UserError:
+        raise  # says itself what is wrong
+    except (Exception, SystemExit) as error:
+        raise UserError(f"Objective {name!r}: {what} failed: {error!r}.") from error
+
+
 def _instance(target: object, name: str) -> Objective:
-    objective = target() if isinstance(target, type) else target
+    objective = target
+    if isinstance(target, type):
+        if inspect.isabstract(target):
+            missing = ", ".join(sorted(getattr(target, "__abstractmethods__", ())))
+            raise UserError(f"Objective {name!r}: the class {target.__name__} does not define {missing}.")
+        objective = _tried(name, f"making a {target.__name__}", target)
     if not isinstance(objective, Objective):
         raise UserError(f"Objective {name!r} must be an objectives.base.Objective; got {type(objective).__name__}.")
+    wrong = _incomplete(objective, name)
+    if wrong:
+        raise UserError(f"Objective {name!r}: the class {type(objective).__name__} {wrong}.")
     return objective
+
+
+def _incomplete(objective: Objective, name: str) -> str | None:
+    """What an objective leaves out, or says in a wrong form."""
+    missing = [part for part in ("summary", "metrics", "default_goals") if not hasattr(objective, part)]
+    if missing:
+        return f"does not define {', '.join(missing)}"
+    metrics, goals = objective.metrics, objective.default_goals
+    if not isinstance(metrics, Mapping) or not metrics or not all(isinstance(m, Metric) for m in metrics.values()):
+        return "must define metrics as {name: Metric(...)}"
+    if not isinstance(goals, (tuple, list)) or not goals:
+        return f"must define default_goals as a tuple of its metrics; got {goals!r}"
+    unknown = [goal for goal in goals if goal not in metrics]
+    if unknown:
+        return f"has default_goals that it does not report. {UnknownName('metric', unknown[0], metrics)}".rstrip(".")
+    space = _tried(name, f"{type(objective).__name__}.space", lambda: objective.space)
+    if not isinstance(space, SearchSpace):
+        return f"must give its space as a SearchSpace; got {type(space).__name__}"
+    return None

@@ -13,6 +13,8 @@ from typing import Any
 
 from hpo.errors import SpaceError
 
+MAX_TEXT = 500  # of a choice, in characters
+
 Value = str | int | float | bool | None
 When = tuple[tuple[str, tuple[Value, ...]], ...]
 
@@ -61,12 +63,15 @@ class Float:
         steps = (number - self.low) / self.step
         return abs(steps - round(steps)) < 1e-8
 
+    def count(self) -> int | None:
+        """How many values there are; None when there is no end of them."""
+        return None if self.step is None else math.floor((self.high - self.low) / self.step + 1e-9) + 1
+
     def grid(self) -> list[float] | None:
         """All values, or None when there are infinitely many."""
         if self.step is None:
             return None
-        count = math.floor((self.high - self.low) / self.step + 1e-9)
-        return [self.low + i * self.step for i in range(count + 1)]
+        return [self.low + i * self.step for i in range(self.count() or 0)]
 
     def __str__(self) -> str:
         return f"float in [{self.low:g}, {self.high:g}]" + _details(self.log, self.step)
@@ -99,6 +104,9 @@ class Int:
         number = int(value)  # type: ignore[call-overload]
         return self.low <= number <= self.high and (number - self.low) % self.step == 0
 
+    def count(self) -> int:
+        return (self.high - self.low) // self.step + 1
+
     def grid(self) -> list[int]:
         return list(range(self.low, self.high + 1, self.step))
 
@@ -123,6 +131,10 @@ class Choice:
         for i, value in enumerate(self.choices):
             if not isinstance(value, (str, int, float, bool, type(None))):
                 raise SpaceError(f"a choice is text, a number, true, false or null; got {value!r}.")
+            if isinstance(value, str) and len(value) > MAX_TEXT:
+                raise SpaceError(
+                    f"a choice has at most {MAX_TEXT} characters; got {len(value)}, beginning {value[:40]!r}."
+                )
             if isinstance(value, float) and not math.isfinite(value):
                 raise SpaceError(f"a choice must be finite; got {value!r}.")
             if any(same(value, other) for other in self.choices[:i]):
@@ -130,6 +142,9 @@ class Choice:
 
     def contains(self, value: object) -> bool:
         return any(same(value, choice) for choice in self.choices)  # type: ignore[arg-type]
+
+    def count(self) -> int:
+        return len(self.choices)
 
     def grid(self) -> list[Value]:
         return list(self.choices)

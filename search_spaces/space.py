@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from hpo.errors import SpaceError, UnknownName
 from search_spaces.parameters import Choice, Float, Int, Parameter, same
 
+MAX_NAME = 200  # characters; Optuna's column has 512
 _TYPES: dict[Any, Any] = {"float": Float, "int": Int, "categorical": Choice}
 _NAMES = {Float: "float", Int: "int", Choice: "categorical"}
 
@@ -16,16 +18,15 @@ class SearchSpace(Mapping[str, Parameter]):
     """Parameters by name, in an order where a condition comes before what depends on it.
 
     Raises:
-        SpaceError: no parameter at all, a condition on an unknown parameter, on a value
-            that it never takes, or conditions in a circle.
+        SpaceError: no parameter at all, a name that no table could show, a condition on an
+            unknown parameter, on a value that it never takes, or conditions in a circle.
     """
 
     def __init__(self, parameters: Mapping[str, Parameter]) -> None:
         if not parameters:
             raise SpaceError("A search space needs at least one parameter.")
         for name, parameter in parameters.items():
-            if not isinstance(name, str) or not name:
-                raise SpaceError(f"A parameter's name is text; got {name!r}.")
+            _check_name(name)
             _check_conditions(name, parameter, parameters)
         self._parameters = _in_order(dict(parameters))
 
@@ -54,10 +55,6 @@ class SearchSpace(Mapping[str, Parameter]):
         return all(
             other in params and any(same(params[other], value) for value in values) for other, values in self[name].when
         )
-
-    @property
-    def is_conditional(self) -> bool:
-        return any(parameter.when for parameter in self.values())
 
     def check(self, params: Mapping[str, Any], *, partial: bool = False) -> None:
         """Refuse a point that is not in the space.
@@ -122,6 +119,17 @@ def _to_dict(parameter: Parameter) -> dict[str, Any]:
         if value != definition.default and value != {}:
             data[field] = list(value) if isinstance(value, tuple) else value
     return data
+
+
+def _check_name(name: object) -> None:
+    if not isinstance(name, str) or not name:
+        raise SpaceError(f"A parameter's name is text; got {name!r}.")
+    if len(name) > MAX_NAME:
+        raise SpaceError(
+            f"A parameter's name has at most {MAX_NAME} characters; got {len(name)}, beginning {name[:40]!r}."
+        )
+    if any(unicodedata.category(character) in ("Cc", "Cs") for character in name):
+        raise SpaceError(f"A parameter's name has no control characters; got {name!r}.")
 
 
 def _check_conditions(name: str, parameter: Parameter, known: Mapping[str, Parameter]) -> None:

@@ -23,6 +23,14 @@ def load(text: str) -> Any:
     return json.loads(text, object_hook=_unspell)
 
 
+def storable(text: str) -> str:
+    """``text`` as every server takes it: NUL and lone surrogates are spelled out.
+
+    In JSON a surrogate so spelled is the same value still.
+    """
+    return text.replace("\x00", "\\x00").encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def now() -> str:
     """This moment in UTC, ISO 8601 with microseconds."""
     return datetime.now(UTC).isoformat(timespec="microseconds")

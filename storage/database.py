@@ -1,25 +1,44 @@
 """One database: opening it, its two schemas (Optuna's and ours), and transactions.
 
 SQLite runs in WAL mode with full synchronisation, so a committed row survives a power
-cut and readers (a dashboard, a notebook) never block the one writer.
+cut and readers (a dashboard, a notebook) never block the one writer. How a URL is read
+and shown without its secrets stands in ``storage.urls``.
 """
 
 from __future__ import annotations
 
+import os
+import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url, text
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, text
+from sqlalchemy.exc import DBAPIError, NoSuchModuleError, SQLAlchemyError
 
 from hpo.errors import StorageError
+from storage import codec, urls
 from storage.optuna_rows import OPTUNA_SCHEMA
 
 OUR_SCHEMA = "0001"
 OUR_VERSION_TABLE = "hpo_alembic_version"
 _BUSY_TIMEOUT_S = 30
+_CLOCKS = {
+    "sqlite": "strftime('%Y-%m-%d %H:%M:%f', 'now')",
+    "postgresql": "timezone('UTC', clock_timestamp())",
+    "mysql": "utc_timestamp(6)",
+    "mariadb": "utc_timestamp(6)",
+}
+_NAMED_LOCK = ("SELECT get_lock('hpo schema', 60)", "SELECT release_lock('hpo schema')")
+_LOCKS = {
+    # Released with the transaction; the number is any that nobody else will choose ("hpo" in ASCII).
+    "postgresql": ("SELECT pg_advisory_xact_lock(6844527)", "SELECT 1"),
+    "mysql": _NAMED_LOCK,
+    "mariadb": _NAMED_LOCK,
+}
 
 
 class Database:
@@ -36,8 +55,8 @@ class Database:
     """
 
     def __init__(self, url: str, *, create: bool = False) -> None:
-        self._url = _parsed(url)
-        self.name = self._url.render_as_string(hide_password=True)
+        self._url = urls.parse(url)
+        self.name = urls.shown(self._url)
         if self._url.get_backend_name() == "sqlite":
             _check_file(self._url, self.name, create)
         with self._translated():
@@ -79,15 +98,26 @@ class Database:
     def _reason(self, error: SQLAlchemyError) -> str:
         """The driver's own first line, without the SQL and without the password."""
         cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
-        line = (str(cause).strip() or type(cause).__name__).splitlines()[0]
-        password = str(self._url.password or "")
-        # A short password is also part of ordinary words; drivers show one only as part of a URL or DSN.
-        shown = [f":{password}@", f"password={password}", f"password='{password}'"] if password else []
-        for secret in [*shown, *([password] if len(password) >= 6 else [])]:
-            line = line.replace(secret, secret.replace(password, "***"))
-        return line
+        return urls.without_secrets(self._url, (str(cause).strip() or type(cause).__name__).splitlines()[0])
 
     def _prepare(self, create: bool) -> None:
+        if self._schemas() == (OPTUNA_SCHEMA, OUR_SCHEMA):
+            return
+        if not create:
+            raise StorageError(f"{self.name} holds no hpo studies yet; hpo launch puts the first one there.")
+        with self._alone():
+            optuna, ours = self._schemas()  # again: another first launch may have been quicker
+            if optuna is None:
+                self._create_optuna_tables()
+            if ours is None or ours < OUR_SCHEMA:
+                self._migrate()
+
+    def _schemas(self) -> tuple[str | None, str | None]:
+        """The versions of Optuna's schema and of ours; None where there is none yet.
+
+        Raises:
+            StorageError: this version of hpo cannot use one of them.
+        """
         with self.engine.connect() as connection:
             tables = set(inspect(connection).get_table_names())
             optuna = _version(connection, "alembic_version") if "alembic_version" in tables else None
@@ -99,13 +129,25 @@ class Database:
             )
         if ours is not None and ours > OUR_SCHEMA:
             raise StorageError(f"{self.name} was written by a newer hpo (schema {ours}); install that version.")
-        if ours == OUR_SCHEMA and optuna == OPTUNA_SCHEMA:
-            return
-        if not create:
-            raise StorageError(f"{self.name} holds no hpo studies yet; hpo launch puts the first one there.")
-        if optuna is None:
-            self._create_optuna_tables()
-        self._migrate()
+        return optuna, ours
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """One process at a time makes the tables; the others wait here."""
+        backend = self._url.get_backend_name()
+        if backend == "sqlite":
+            with _locked(Path(self._url.database or "").absolute().parent):
+                yield
+        elif backend in _LOCKS:
+            take, release = _LOCKS[backend]
+            with self.engine.connect() as connection:
+                connection.exec_driver_sql(take)
+                try:
+                    yield
+                finally:
+                    connection.exec_driver_sql(release)
+        else:
+            yield
 
     def _create_optuna_tables(self) -> None:
         import optuna
@@ -126,15 +168,14 @@ class Database:
             command.upgrade(config, "head")
 
 
-def _parsed(url: str) -> URL:
-    try:
-        parsed = make_url(url)
-    except ArgumentError:
-        raise StorageError(
-            "The storage is no database URL; write sqlite:///hpo.db, "
-            "postgresql://user:password@host/name or mysql+pymysql://user:password@host/name."
-        ) from None
-    return parsed
+def now(conn: Connection) -> str:
+    """This moment by the database's own clock, which all its users share: UTC, ISO 8601."""
+    clock = _CLOCKS.get(conn.dialect.name)
+    if clock is None:
+        return codec.now()
+    found = conn.exec_driver_sql(f"SELECT {clock}").scalar_one()
+    moment = found if isinstance(found, datetime) else datetime.fromisoformat(found)
+    return moment.replace(tzinfo=UTC).isoformat(timespec="microseconds")
 
 
 def _check_file(url: URL, name: str, create: bool) -> None:
@@ -154,14 +195,18 @@ def _engine(url: URL) -> Engine:
     if url.get_backend_name() != "sqlite":
         options: dict[str, Any] = {"connect_timeout": 10} if url.get_backend_name() in ("postgresql", "mysql") else {}
         return create_engine(url, pool_pre_ping=True, connect_args=options)
-    engine = create_engine(url, connect_args={"timeout": _BUSY_TIMEOUT_S})
+    engine = create_engine(_readable(url), connect_args={"timeout": _BUSY_TIMEOUT_S})
 
     @event.listens_for(engine, "connect")
     def _configure(connection: Any, _: object) -> None:
         # Python's sqlite3 would begin transactions on its own, and late; we say when.
         connection.isolation_level = None
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        for pragma in ("synchronous=FULL", "foreign_keys=ON"):
             connection.execute(f"PRAGMA {pragma}").close()
+        # The file remembers this one, and setting it writes: a file that cannot be written is read as it is.
+        if connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+            with suppress(sqlite3.OperationalError):
+                connection.execute("PRAGMA journal_mode=WAL").close()
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
@@ -169,6 +214,34 @@ def _engine(url: URL) -> Engine:
         connection.exec_driver_sql(connection.get_execution_options().get("sqlite_begin", "BEGIN"))
 
     return engine
+
+
+def _readable(url: URL) -> URL:
+    """``url``, or for a file on a read-only disk one that SQLite can open there.
+
+    Even to read a WAL file it makes two files beside it. Where it cannot, nobody else who
+    is like us can write either, so the file may be read as one that does not change.
+    """
+    path = Path(url.database or "").absolute()
+    wal = path.with_name(path.name + "-wal")
+    effective = os.access in os.supports_effective_ids
+    if not path.exists() or wal.exists() or os.access(path.parent, os.W_OK, effective_ids=effective):
+        return url
+    return url.set(database=f"file:{quote(str(path))}", query={"uri": "true", "mode": "ro", "immutable": "1"})
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold the folder itself locked, which leaves no lock file behind; the kernel frees it."""
+    import fcntl
+
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # a file system without locks: as good as before
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _version(connection: Connection, table: str) -> str | None:

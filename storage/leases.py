@@ -1,7 +1,8 @@
 """One driver owns a study at a time: a row with a heartbeat, taken over when its owner died.
 
 On the owner's own machine a dead process is seen at once (its pid and start time); from
-another machine a lease counts as dead when its heartbeat is ``STALE_S`` old.
+another machine a lease counts as dead when its heartbeat is ``STALE_S`` old. Heartbeats
+and their age are told by the database's clock, because two machines' clocks differ.
 """
 
 from __future__ import annotations
@@ -10,15 +11,17 @@ import os
 import socket
 import threading
 import uuid
-from datetime import UTC, datetime
+from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Row, delete, insert, select, update
+from sqlalchemy.exc import IntegrityError
 
 from hpo.errors import HpoError, StudyBusy
-from storage import codec, tables
-from storage.database import Database
+from storage import tables
+from storage.database import Database, now
 
 HEARTBEAT_S = 5.0
 STALE_S = 60.0
@@ -27,11 +30,22 @@ STALE_S = 60.0
 class Lease:
     """The right to run a study, held from ``__enter__`` to ``__exit__``.
 
+    It can be lost in between: a machine that sleeps longer than ``STALE_S`` is taken for
+    dead, and another driver may go on with the study. From then on ``lost`` is true, and
+    whoever holds this must write nothing more.
+
+    Args:
+        on_lost: called once, from another thread, when the lease turns out to be lost.
+
     Raises (on entering):
         StudyBusy: a live process holds it; the message says where.
     """
 
-    def __init__(self, database: Database, study_id: int, study: str) -> None:
+    def __init__(
+        self, database: Database, study_id: int, study: str, on_lost: Callable[[], None] = lambda: None
+    ) -> None:
+        self.lost = False
+        self._on_lost = on_lost
         self._db = database
         self._study_id = study_id
         self._study = study
@@ -43,22 +57,23 @@ class Lease:
         t = tables.leases
         with self._db.write() as conn:
             row = conn.execute(select(t).where(t.c.study_id == self._study_id).with_for_update()).first()
-            if row is not None and _is_alive(row):
+            moment = now(conn)
+            if row is not None and _is_alive(row, moment):
                 raise StudyBusy(
                     f"Study {self._study!r} is being run right now by process {row.pid} on {row.host} "
                     f"(last sign of life {row.heartbeat_at}). Wait for it, or stop it there."
                 )
             conn.execute(delete(t).where(t.c.study_id == self._study_id))
-            conn.execute(
-                insert(t).values(
-                    study_id=self._study_id,
-                    owner=self._owner,
-                    host=socket.gethostname(),
-                    pid=os.getpid(),
-                    process_started=_process_started(os.getpid()),
-                    heartbeat_at=codec.now(),
-                )
-            )
+            mine = {
+                "study_id": self._study_id, "owner": self._owner, "host": socket.gethostname(), "pid": os.getpid(),
+                "process_started": _process_started(os.getpid()), "heartbeat_at": moment,
+            }  # fmt: skip
+            try:
+                conn.execute(insert(t).values(**mine))
+            except IntegrityError as error:
+                raise StudyBusy(
+                    f"Study {self._study!r} was taken by another process at this very moment. Wait for it."
+                ) from error
         self._thread.start()
         return self
 
@@ -75,17 +90,21 @@ class Lease:
         while not self._released.wait(HEARTBEAT_S):
             try:
                 with self._db.write() as conn:
-                    conn.execute(update(t).where(mine).values(heartbeat_at=codec.now()))
+                    kept = conn.execute(update(t).where(mine).values(heartbeat_at=now(conn))).rowcount
             except HpoError:
                 # The driver's own writes meet the same trouble and speak of it; a missed
                 # beat only matters after STALE_S, so the next one tries again.
                 continue
+            if not kept:
+                self.lost = True
+                self._on_lost()
+                return
 
 
-def _is_alive(row: Row[Any]) -> bool:
+def _is_alive(row: Row[Any], moment: str) -> bool:
     if row.host == socket.gethostname():
         return _process_started(row.pid) == row.process_started
-    age = datetime.now(UTC) - datetime.fromisoformat(row.heartbeat_at)
+    age = datetime.fromisoformat(moment) - datetime.fromisoformat(row.heartbeat_at)
     return age.total_seconds() < STALE_S
 
 

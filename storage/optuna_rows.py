@@ -41,6 +41,19 @@ OPTUNA_SCHEMA = "v3.2.0.a"  # the head of Optuna's own Alembic history
 _metadata = MetaData()
 _FINITE = ("FINITE", "INF_POS", "INF_NEG")
 
+
+def _attributes(of: str, whose: str) -> Table:
+    """The table of a study's or trial's attributes, the user's or the system's."""
+    return Table(
+        f"{of}_{whose}_attributes",
+        _metadata,
+        Column(f"{of}_{whose}_attribute_id", Integer, primary_key=True),
+        Column(f"{of}_id", Integer),
+        Column("key", String(512)),
+        Column("value_json", Text),
+    )
+
+
 studies = Table("studies", _metadata, Column("study_id", Integer, primary_key=True), Column("study_name", String(512)))
 study_directions = Table(
     "study_directions",
@@ -50,22 +63,8 @@ study_directions = Table(
     Column("study_id", Integer),
     Column("objective", Integer),
 )
-study_system_attributes = Table(
-    "study_system_attributes",
-    _metadata,
-    Column("study_system_attribute_id", Integer, primary_key=True),
-    Column("study_id", Integer),
-    Column("key", String(512)),
-    Column("value_json", Text),
-)
-study_user_attributes = Table(
-    "study_user_attributes",
-    _metadata,
-    Column("study_user_attribute_id", Integer, primary_key=True),
-    Column("study_id", Integer),
-    Column("key", String(512)),
-    Column("value_json", Text),
-)
+study_system_attributes = _attributes("study", "system")
+study_user_attributes = _attributes("study", "user")
 trials = Table(
     "trials",
     _metadata,
@@ -103,22 +102,8 @@ trial_intermediate_values = Table(
     Column("intermediate_value", Float(precision=53)),
     Column("intermediate_value_type", Enum(*_FINITE, "NAN", name="trialintermediatevaluetype")),
 )
-trial_user_attributes = Table(
-    "trial_user_attributes",
-    _metadata,
-    Column("trial_user_attribute_id", Integer, primary_key=True),
-    Column("trial_id", Integer),
-    Column("key", String(512)),
-    Column("value_json", Text),
-)
-trial_system_attributes = Table(
-    "trial_system_attributes",
-    _metadata,
-    Column("trial_system_attribute_id", Integer, primary_key=True),
-    Column("trial_id", Integer),
-    Column("key", String(512)),
-    Column("value_json", Text),
-)
+trial_user_attributes = _attributes("trial", "user")
+trial_system_attributes = _attributes("trial", "system")
 trial_heartbeats = Table(
     "trial_heartbeats", _metadata, Column("trial_heartbeat_id", Integer, primary_key=True), Column("trial_id", Integer)
 )
@@ -204,11 +189,15 @@ def add_values(conn: Connection, trial_id: int, values: Sequence[float]) -> None
     )
 
 
-def add_curve_value(conn: Connection, trial_id: int, step: int, value: float, replace: bool) -> None:
+def forget_curve(conn: Connection, trial_id: int, since: int) -> None:
+    """Remove the intermediate values from step ``since`` on."""
+    table = trial_intermediate_values
+    conn.execute(delete(table).where(table.c.trial_id == trial_id, table.c.step >= since))
+
+
+def add_curve_value(conn: Connection, trial_id: int, step: int, value: float) -> None:
     """One intermediate value, of a single-goal study only (TPE chokes on them otherwise)."""
     table = trial_intermediate_values
-    if replace:
-        conn.execute(delete(table).where(table.c.trial_id == trial_id, table.c.step == step))
     kind = "FINITE" if math.isfinite(value) else "NAN" if math.isnan(value) else "INF_POS" if value > 0 else "INF_NEG"
     conn.execute(
         insert(table).values(

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, Row, delete, func, insert, select, update
+from sqlalchemy.exc import IntegrityError
 
-from hpo.errors import UnknownName, UserError
+from hpo.errors import StudyBusy, UnknownName, UserError
 from hpo.trial import Direction, Event, Goal, TrialState
 from search_spaces import SearchSpace
 from storage import codec, optuna_rows, tables
@@ -98,16 +99,24 @@ class Studies:
 
         Raises:
             UserError: the database holds a plain Optuna study of that name.
+            StudyBusy: another process has made the study since this one looked for it.
         """
+        taken = f"Study {record.name!r} was created by another process just now; launch again to go on with it."
         with self._db.write() as conn:
+            if conn.execute(select(tables.studies).where(tables.studies.c.name == record.name)).first():
+                raise StudyBusy(taken)
             if conn.execute(select(optuna_rows.studies).where(optuna_rows.studies.c.study_name == record.name)).first():
                 raise UserError(
                     f"{self._db.name} already holds an Optuna study called {record.name!r} that hpo did not "
                     "make. Choose another name."
                 )
-            study_id = optuna_rows.create_study(conn, record.name, record.goals)
-            row = _row(study_id, record, identity, space)
-            conn.execute(insert(tables.studies).values(**row, folder=folder, import_from=import_from))
+            try:
+                study_id = optuna_rows.create_study(conn, record.name, record.goals)
+                row = _row(study_id, record, identity, space)
+                conn.execute(insert(tables.studies).values(**row, folder=folder, import_from=import_from))
+            except IntegrityError as error:
+                # A server lets two processes look at once; the second to write learns of the first here.
+                raise StudyBusy(taken) from error
         return StoredStudy(study_id, record, dict(identity), space, folder, {}, import_from)
 
     def delete(self, study: StoredStudy) -> None:

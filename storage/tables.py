@@ -1,15 +1,19 @@
 """Our tables, beside Optuna's in the same database: what Optuna has no room for.
 
 All begin with ``hpo_``. Times are ISO 8601 text in UTC; JSON is text, written by
-``storage.codec``. A change here needs a migration in ``storage/migrations/versions``.
+``storage.codec``. Long text is stored with every character a server refuses spelled out
+(``codec.storable``). A change here needs a migration in ``storage/migrations/versions``.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Dialect,
     ForeignKey,
     Index,
     Integer,
@@ -20,11 +24,28 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 from sqlalchemy.dialects.mysql import LONGTEXT
+from sqlalchemy.types import TypeDecorator
+
+from storage import codec
+
+
+class LongText(TypeDecorator[str]):
+    """Text of any length and any content, such as the message of somebody's exception."""
+
+    impl = Text
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> Any:
+        return LONGTEXT() if dialect.name in ("mysql", "mariadb") else Text()
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        return None if value is None else codec.storable(value)
+
 
 metadata = MetaData()
 
 TIME = String(32)
-LONG = Text().with_variant(LONGTEXT(), "mysql", "mariadb")
+LONG = LongText()
 
 studies = Table(
     "hpo_studies",

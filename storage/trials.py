@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
 from hpo.trial import Event, Goal, Metrics, Params, Point, StopKind, StopReason, TrialRecord, TrialState
 from search_spaces import SearchSpace
@@ -51,6 +51,15 @@ class TrialStore:
         self._ids.update({row.number: (row.id, row.trial_id) for row in rows})
         return [_record(row, tuple(curves.get(row.id, ()))) for row in rows]
 
+    def losses(self) -> dict[int, int]:
+        """How often each trial has lost its process or worker."""
+        t, a = tables.trials, tables.attempts
+        query = self._mine(
+            select(t.c.number, func.count()).join(a, a.c.trial == t.c.id).where(a.c.ended_how == StopKind.LOST)
+        )
+        with self._db.read() as conn:
+            return {row[0]: row[1] for row in conn.execute(query.group_by(t.c.number))}
+
     def start(
         self,
         number: int,
@@ -91,23 +100,27 @@ class TrialStore:
         """A QUEUED trial runs again, for the ``attempt``-th time."""
         key, trial_id = self._ids[number]
         with self._db.write() as conn:
-            self._update(conn, key, state=TrialState.RUNNING, attempts=attempt)
+            # Why the last attempt ended stays with that attempt (``hpo_attempts.ended_how``).
+            self._update(conn, key, state=TrialState.RUNNING, attempts=attempt, stop_kind=None, reason=None)
             self._add_attempt(conn, key, attempt)
             if trial_id is not None:
                 optuna_rows.set_state(conn, trial_id, TrialState.RUNNING)
 
     def add_point(
-        self, number: int, point: Point, *, attempt: int, replace: bool = False, worker: str | None = None
+        self, number: int, point: Point, *, attempt: int, first: bool = False, worker: str | None = None
     ) -> None:
         """Keep one step; durable when this returns.
 
-        ``replace`` when a resumed trial repeats it; ``worker`` when who works is news.
+        ``first`` when it is the attempt's first: what earlier attempts said of this step
+        and later ones is forgotten. ``worker`` when who works is news.
         """
         key, trial_id = self._ids[number]
         p = tables.points
         with self._db.write() as conn:
-            if replace:
-                conn.execute(delete(p).where(p.c.trial == key, p.c.step == point.step))
+            if first and attempt > 1:
+                conn.execute(delete(p).where(p.c.trial == key, p.c.step >= point.step))
+                if trial_id is not None:
+                    optuna_rows.forget_curve(conn, trial_id, point.step)
             conn.execute(
                 insert(p).values(
                     trial=key,
@@ -123,7 +136,7 @@ class TrialStore:
             self._add_events(conn, number, point.events)
             if trial_id is not None and self._curve is not None and self._curve.metric in point.metrics:
                 value = point.metrics[self._curve.metric]
-                optuna_rows.add_curve_value(conn, trial_id, point.step, value, replace)
+                optuna_rows.add_curve_value(conn, trial_id, point.step, value)
 
     def finish(
         self,

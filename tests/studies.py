@@ -31,8 +31,10 @@ def write(folder: Path, **fields: Any) -> Path:
 
 
 def launch(folder: Path, url: str, **fields: Any) -> service.Launched:
-    options = {key: fields.pop(key) for key in ("runner", "workers", "interrupt", "listeners") if key in fields}
-    return service.launch(write(folder, **fields), storage=url, runs=folder / "runs", **options)
+    options = {key: fields.pop(key) for key in ("runner", "workers", "interrupt", "listeners", "runs") if key in fields}
+    # A folder per database: two databases never share a study's folder.
+    runs = folder / ("runs" if url.endswith("/hpo.db") or "postgres" in url else f"runs-{Path(url).stem}")
+    return service.launch(write(folder, **fields), storage=url, runs=options.pop("runs", runs), **options)
 
 
 def rows(url: str, query: str) -> list[tuple[Any, ...]]:

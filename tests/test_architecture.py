@@ -36,6 +36,7 @@ FLOORS = {
     "hpo.choice": 8,
     "hpo.resolve": 8,
     "hpo.starter": 8,
+    "hpo.creation": 9,
     "hpo.session": 9,
     "hpo.service": 10,
     "hpo.printing": 11,

@@ -101,6 +101,14 @@ def wait_for_lease(url: str, process: subprocess.Popen[str]) -> None:
         time.sleep(0.02)
 
 
+def wait_for_points(url: str, process: subprocess.Popen[str]) -> None:
+    """Until a trial has reported: then one is running."""
+    wait_for_lease(url, process)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and process.poll() is None and len(acknowledged(url)) < 2:
+        time.sleep(0.02)
+
+
 def settled(url: str) -> None:
     assert check_invariants(url) == 60
     assert rows(url, "SELECT count(*) FROM hpo_trials WHERE state IN ('running', 'queued')") == [(0,)]
@@ -114,7 +122,7 @@ def test_ten_kills_of_the_driver_lose_and_double_nothing(tmp_path: Path, storage
     settled(storage_url)
     # And the study is the one that was never killed.
     whole = f"sqlite:///{tmp_path / 'whole.db'}"
-    process = start(tmp_path, whole)
+    process = start(tmp_path, whole, "--runs", str(tmp_path / "whole"))
     _, error = process.communicate(timeout=240)
     assert process.returncode == 0, error
     assert trials_of(storage_url) == trials_of(whole)
@@ -132,8 +140,7 @@ def test_kills_of_the_driver_on_ray_lose_and_double_nothing(tmp_path: Path, sqli
 def test_a_first_ctrl_c_stops_at_the_next_step_and_says_how_to_go_on(tmp_path: Path, sqlite_url: str) -> None:
     write(tmp_path, **{**FIELDS, "data": {"function": "zdt1", "dims": 4, "epoch_s": 0.05}})
     process = start(tmp_path, sqlite_url)
-    wait_for_lease(sqlite_url, process)
-    time.sleep(1.0)
+    wait_for_points(sqlite_url, process)
     process.send_signal(signal.SIGINT)
     out, error = process.communicate(timeout=30)
     assert process.returncode == 130

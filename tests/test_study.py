@@ -55,7 +55,7 @@ def test_a_changed_digest_says_what_differs_and_does_nothing(tmp_path: Path, sql
     before = rows(sqlite_url, "SELECT count(*) FROM hpo_launches")
     with pytest.raises(StudyChanged, match=r"seed: was 3, is 4"):
         launch(tmp_path, sqlite_url, seed=4)
-    with pytest.raises(StudyChanged, match="search_space: was"):
+    with pytest.raises(StudyChanged, match="search_space.x0.low: was -5.0, is 0"):
         launch(
             tmp_path,
             sqlite_url,
@@ -161,7 +161,49 @@ def test_a_trial_that_fails_is_a_record_and_the_study_goes_on(tmp_path: Path, sq
     assert "out of luck" in (tmp_path / "runs/branin/search-00001/error.txt").read_text()
     assert trials[1].points[0].metrics == {"f1": 5.0}
     assert trials[2].reason is not None
-    assert "no usable value for the goals f1" in trials[2].reason.message
+    assert "no usable value for every goal: f1 was nan" in trials[2].reason.message
+
+
+def test_what_a_dead_attempt_did_later_is_forgotten(tmp_path: Path, storage_url: str) -> None:
+    """Attempt 1 reports steps 1 to 4 and dies; attempt 2 begins again and ends at step 2."""
+    (tmp_path / "dying.py").write_text(
+        "from hpo.trial import Outcome, StopKind, StopReason\n"
+        "from objectives.analytic import Analytic\n"
+        "class Dying(Analytic):\n"
+        "    def run(self, job, context):\n"
+        "        for step, value in enumerate([9.0, 8.0, 7.0, 1.0] if job.attempt == 1 else [9.5, 5.0], 1):\n"
+        "            context.report(step, f1=value)\n"
+        "        if job.attempt == 1:\n"
+        "            raise KeyboardInterrupt\n"
+        "        return Outcome(StopReason(StopKind.FINISHED, 'done'))\n"
+    )
+    fields: dict[str, Any] = {"objective": "dying:Dying", "budget": {"trials": 1, "epochs": 4}}
+    with pytest.raises(KeyboardInterrupt):
+        launch(tmp_path, storage_url, **fields)
+    (trial,) = launch(tmp_path, storage_url, **fields).snapshot.trials
+    assert (trial.values, trial.best_step, trial.last_step) == ((5.0,), 2, 2)
+    assert [(p.step, p.metrics["f1"]) for p in trial.points] == [(1, 9.5), (2, 5.0)]
+    curve = "SELECT step, intermediate_value FROM trial_intermediate_values ORDER BY step"
+    assert rows(storage_url, curve) == [(1, 9.5), (2, 5.0)]
+
+
+def test_a_trial_that_kills_its_process_again_and_again_fails_in_the_end(tmp_path: Path, sqlite_url: str) -> None:
+    (tmp_path / "deadly_inline.py").write_text(
+        "from objectives.analytic import Analytic\n"
+        "class Deadly(Analytic):\n"
+        "    def run(self, job, context):\n"
+        "        if job.number == 1:\n"
+        "            raise KeyboardInterrupt\n"
+        "        return super().run(job, context)\n"
+    )
+    fields: dict[str, Any] = {"objective": "deadly_inline:Deadly", "budget": {"trials": 3, "epochs": 1}}
+    for _ in range(5):
+        with pytest.raises(KeyboardInterrupt):
+            launch(tmp_path, sqlite_url, **fields)
+    trials = launch(tmp_path, sqlite_url, **fields).snapshot.trials
+    assert [t.state for t in trials] == [TrialState.COMPLETE, TrialState.FAIL, TrialState.COMPLETE]
+    assert trials[1].reason is not None
+    assert "5 times" in trials[1].reason.message
 
 
 def test_the_top_of_the_front_is_confirmed_with_fresh_seeds(tmp_path: Path, sqlite_url: str) -> None:
@@ -250,7 +292,7 @@ def test_stop_kinds_map_to_truthful_states() -> None:
 
     expected = {
         "finished": "complete", "early_stopped": "complete", "time_limit": "complete", "pruned": "pruned",
-        "interrupted": "queued", "error": "fail",
+        "interrupted": "queued", "lost": "queued", "error": "fail",
     }  # fmt: skip
     assert {str(k): str(StopReason(k, "").state) for k in StopKind} == expected
 

@@ -51,9 +51,20 @@ class ModelBundle:
         Whatever happens before that step leaves ``path`` as it was.
 
         Raises:
-            BundleError: ``path`` exists and may not be overwritten, or is not a bundle.
+            BundleError: ``path`` exists and may not be overwritten, is not a bundle, or cannot
+                be written (no such place, no right to it, the disk is full).
         """
         path = Path(path).absolute()
+        try:
+            return cls._write(path, fill, overwrite)
+        except OSError as error:
+            raise BundleError(
+                f"The bundle {path} cannot be written: {error}. "
+                "What was there is as it was; free space or name another folder."
+            ) from error
+
+    @classmethod
+    def _write(cls, path: Path, fill: Callable[[Path], None], overwrite: bool) -> ModelBundle:
         _refuse_existing(path, overwrite)
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.tmp-", dir=path.parent))
@@ -123,10 +134,10 @@ def _move(staged: Path, path: Path, old: Path) -> None:
         os.rename(path, old)
     try:
         os.rename(staged, path)
-    except OSError as error:
+    except OSError:
         if old.exists():
             os.rename(old, path)
-        raise BundleError(f"The bundle could not be moved to {path}: {error}.") from error
+        raise
     _sync(path.parent)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import platform
 import shutil
 from collections.abc import Mapping, Sequence
@@ -29,6 +30,7 @@ from hpo.export.verify import TIMEOUT_S, check_apart, check_tolerance
 from hpo.training.task import Task
 
 MB = 2**20
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 REASON_CHARACTERS = 1000  # torch.onnx explains a failure over pages
 
 
@@ -130,12 +132,17 @@ def _subject(
 
 
 def _write(name: str, subject: Subject, folder: Path) -> FormatEntry:
-    """Write one format; whatever it throws is the reason why it does not ship."""
+    """Write one format; whatever it throws is the reason why it does not ship.
+
+    A disk that takes no more is no fault of the format: the bundle as a whole fails then.
+    """
     own = folder / "formats" / name
     own.mkdir(parents=True)
     try:
         all_formats.find(name).write(subject, own)
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in DISK_ERRORS:
+            raise
         text = str(error) if isinstance(error, ExportFailed) else f"{type(error).__name__}: {error}"
         return FormatEntry(released=False, reason=_short(f"Could not be written: {text}"))
     files = sorted(file for file in own.rglob("*") if file.is_file())

@@ -34,6 +34,11 @@ class Spread:
         """Mean minus promise, in the metric's own unit and sign."""
         return None if self.promised is None else self.mean - self.promised
 
+    @property
+    def is_as_promised(self) -> bool:
+        """Whether the mean is the promise but for rounding."""
+        return self.promised is not None and math.isclose(self.mean, self.promised, rel_tol=1e-9)
+
 
 @dataclass(frozen=True)
 class SeedFigures:
@@ -208,7 +213,7 @@ def _sentence(spread: Spread, goal: Goal) -> str:
     if spread.promised is None or spread.difference is None:
         return f"{spread.metric}: {got} over {seeds}; the search did not measure it."
     start = f"{spread.metric}: promised {spread.promised:.4g}, got {got} over {seeds}"
-    if spread.difference == 0:
+    if spread.is_as_promised:
         return f"{start}: as promised."
     word = "better" if goal.is_better(spread.mean, spread.promised) else "worse"
     size = abs(spread.difference)

@@ -15,7 +15,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 import hpo
-from hpo.errors import UserError
+from hpo.errors import BundleError, UserError
 from hpo.export.bundle import ModelBundle
 from hpo.export.manifest import Check
 
@@ -63,13 +63,20 @@ def verify_bundle(
 
     Works from the files alone. ``atol`` and ``rtol`` are the bundle's own unless given.
     ``import_from`` is a folder to look in for an objective named ``package.module:Class``;
-    it is never taken from the bundle, which would let a bundle choose what code runs.
+    it is never taken from the bundle and never lies in it, which would let a bundle choose
+    what code runs.
 
     Raises:
-        BundleError: a file is missing, changed, not listed or outside the folder.
+        BundleError: a file is missing, changed, not listed or outside the folder, or
+            ``import_from`` is that folder or inside it.
         UserError: a tolerance is negative or not a number.
     """
     bundle = ModelBundle.open(path)
+    if import_from is not None and Path(import_from).resolve().is_relative_to(bundle.folder.resolve()):
+        raise BundleError(
+            f"A bundle may not choose what code runs; --import-from {import_from} lies in the bundle "
+            f"{bundle.folder}. Name your own folder of the objective."
+        )
     atol = bundle.manifest.atol if atol is None else atol
     rtol = bundle.manifest.rtol if rtol is None else rtol
     check_tolerance(atol, rtol)

@@ -78,6 +78,7 @@ class LiveTable:
         self._live: Live | None = None
         # rich draws from its own refresh thread while the driver's thread reports.
         self._lock = threading.Lock()
+        self._notice = ""
         for record in already:
             self._count(record)
         self._n_unseen = max(0, done - self._n_seen)
@@ -103,6 +104,14 @@ class LiveTable:
         if self._live is not None:
             self._live.stop()
             self._live = None
+
+    def notify(self, text: str) -> bool:
+        """Show a line below the table from now on; False when no table is drawn.
+
+        Takes no lock and prints nothing, so that a signal handler may call it.
+        """
+        self._notice = text
+        return self._live is not None
 
     def started(self, job: Job) -> None:
         """A trial begins, or goes on in a new attempt."""
@@ -247,7 +256,8 @@ class LiveTable:
         facts += [f"{speed:.3g} epochs/s"] if speed else []
         facts += [f"{duration(now - self._began)} elapsed"]
         facts += [f"about {duration(left)} left"] if left is not None else []
-        return [counts, Text(" · ".join(facts), style="bold")]
+        lines: list[RenderableType] = [counts, Text(" · ".join(facts), style="bold")]
+        return [*lines, Text(self._notice)] if self._notice else lines
 
 
 def _row(trial: int, running: _Running, now: float) -> list[Any]:

@@ -189,6 +189,14 @@ class Repeated:
         gap = self.mean - self.promised if better(self.goal) == "lower" else self.promised - self.mean
         return gap / abs(self.promised)
 
+    @property
+    def verdict(self) -> str:
+        """``luck`` in words: a share up to the whole promise, and beyond it the gap itself."""
+        if self.luck is None or self.promised is None:
+            return "–"
+        size = percent(abs(self.luck)) if abs(self.luck) <= 1 else number(abs(self.mean - self.promised))
+        return f"{size} {'worse' if self.luck > 0 else 'better'}"
+
 
 def repeated(facts: Facts, series: str) -> list[Repeated]:
     """One row per repeated trial and goal of a series (confirm, retrain), in the order they were run."""
@@ -231,13 +239,12 @@ def luck_sentence(facts: Facts) -> str:
     turn = -1 if better(goal) == "higher" else 1
     best = min(rows, key=lambda row: turn * (row.promised or 0.0))
     luck = best.luck or 0.0
-    verdict = (
-        f"{percent(luck)} worse: that much of it was luck"
-        if luck > 0.005
-        else f"{percent(-luck)} better: it was no luck"
-        if luck < -0.005
-        else "as promised"
-    )
+    if abs(luck) <= 0.005:
+        verdict = "as promised"
+    elif luck < 0:
+        verdict = f"{best.verdict}: it was no luck"
+    else:
+        verdict = f"{best.verdict}: that much of it was luck" if luck <= 1 else f"{best.verdict} than promised"
     return (
         f"The best {goal.metric} among the trials run again ({number(best.promised or 0.0)}, trial {best.number}) "
         f"came out at {number(best.mean)} over {count(best.n_seeds, 'fresh seed')}, {verdict}."

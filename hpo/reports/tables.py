@@ -9,7 +9,7 @@ from typing import Any
 
 from hpo.reports.facts import Facts
 from hpo.reports.summary import Repeated
-from hpo.reports.wording import clock, duration, number, percent, shown
+from hpo.reports.wording import clock, duration, number, shown
 from hpo.trial import TrialRecord
 
 _MOST_EVENTS = 500
@@ -97,7 +97,7 @@ def repeated_rows(rows: list[Repeated]) -> list[tuple[str, str, str, str, str, s
             number(row.promised),
             spread(row.mean, row.std),
             str(row.n_seeds),
-            "–" if row.luck is None else f"{percent(abs(row.luck))} {'worse' if row.luck > 0 else 'better'}",
+            row.verdict,
         )
         for row in rows
     ]

@@ -38,6 +38,7 @@ for _name, _value in _SETTINGS.items():
 
 import ray  # noqa: E402
 from ray import tune  # noqa: E402
+from ray.tune.error import TuneError  # noqa: E402
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler  # noqa: E402
 from ray.tune.search import Searcher  # noqa: E402
 
@@ -47,7 +48,7 @@ from hpo.study import JobSource  # noqa: E402
 from hpo.trial import GO_ON, Decision, Done, Job, Outcome, Point, StopKind, StopReason, Wait  # noqa: E402
 
 _JOB, _POINT, _OUTCOME = "job", "point", "outcome"
-_LOST = StopReason(StopKind.INTERRUPTED, "its worker died; goes on from its last checkpoint")
+_LOST = StopReason(StopKind.LOST, "its worker died; goes on from its last checkpoint")
 
 
 def run(source: JobSource, *, workers: int = 1, cpus: float = 1, gpus: float = 0) -> None:
@@ -87,6 +88,7 @@ class Bridge:
         self._known: set[str] = set()  # whose worker has been noted
         self._outcomes: dict[str, Outcome] = {}
         self._next: Job | None = None
+        self.broken: Exception | None = None  # what went wrong in the study; Tune would swallow it
 
     def is_done(self) -> bool:
         """Whether no job will come any more. A job asked for on the way is kept for ``ask``."""
@@ -98,9 +100,15 @@ class Bridge:
 
     def ask(self, trial_id: str) -> Job | Wait | Done:
         """A job for a new Ray trial, while fewer than ``workers`` run."""
+        if self.broken is not None:
+            return Done("the study cannot go on")
         if len(self._jobs) >= self.workers:
             return Wait("all workers are busy")
-        answer = self._next or self._source.ask()
+        try:
+            answer = self._next or self._source.ask()
+        except Exception as error:
+            self.broken = error
+            return Done("the study cannot go on")
         self._next = None
         if isinstance(answer, Job):
             self._jobs[trial_id] = answer
@@ -111,11 +119,17 @@ class Bridge:
         return answer
 
     def report(self, trial_id: str, point: Point, worker: str) -> Decision:
-        job = self._jobs[trial_id]
+        job = self._jobs.get(trial_id)
+        if job is None or self.broken is not None:
+            return Decision(_LOST)
         if trial_id not in self._known:
             self._known.add(trial_id)
             self._source.working(job.number, worker)
-        decision = self._source.report(job.number, point)
+        try:
+            decision = self._source.report(job.number, point)
+        except Exception as error:
+            self.broken = error
+            return Decision(_LOST)
         if decision.stop is not None:
             # Ray will not say later which trials it stopped, nor why.
             self._outcomes[trial_id] = Outcome(decision.stop)
@@ -127,11 +141,14 @@ class Bridge:
     def ended(self, trial_id: str) -> None:
         """A Ray trial is over: finish its job with what is known of how."""
         job = self._jobs.pop(trial_id, None)
-        if job is None:
-            return
         outcome = self._outcomes.pop(trial_id, None) or Outcome(_LOST)
         self._known.discard(trial_id)
-        self._source.finish(job.number, outcome)
+        if job is None or self.broken is not None:
+            return
+        try:
+            self._source.finish(job.number, outcome)
+        except Exception as error:
+            self.broken = error
 
     def holds(self, trial_id: str) -> bool:
         return trial_id in self._jobs
@@ -227,6 +244,10 @@ def _present(bridge: Bridge | None) -> Bridge:
     return bridge
 
 
+class _StoppedByRayError(BaseException):
+    """Ray's way to stop a trial is SystemExit, which an objective's own sys.exit is, too."""
+
+
 def _work(config: dict[str, Any], device: str, stop_file: Path) -> None:
     """One job, in a Ray worker.
 
@@ -235,10 +256,16 @@ def _work(config: dict[str, Any], device: str, stop_file: Path) -> None:
     """
 
     def send(point: Point) -> Decision:
-        tune.report({_POINT: _Parcel(point)})
+        try:
+            tune.report({_POINT: _Parcel(point)})
+        except SystemExit as stop:
+            raise _StoppedByRayError from stop
         return GO_ON
 
-    outcome = run_job(config[_JOB].content, send, device=device, stop_requested=stop_file.exists)
+    try:
+        outcome = run_job(config[_JOB].content, send, device=device, stop_requested=stop_file.exists)
+    except _StoppedByRayError:
+        raise SystemExit(0) from None
     tune.report({_OUTCOME: _Parcel(outcome)})
 
 
@@ -261,10 +288,13 @@ def _tune(bridge: Bridge, cpus: float, gpus: float) -> None:
     try:
         with _quiet():
             tuner.fit()
-    except ray.exceptions.RayError as error:
-        raise RunnerFailed(f"Ray failed: {error}. Launch the study again; nothing is lost.") from error
+    except (ray.exceptions.RayError, TuneError) as error:
+        if bridge.broken is None:
+            raise RunnerFailed(f"Ray failed: {error}. Launch the study again; nothing is lost.") from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+    if bridge.broken is not None:
+        raise bridge.broken
 
 
 _ours = False  # whether this module started the Ray that runs

@@ -27,9 +27,12 @@ def run_job(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         outcome = find(job.objective, job.import_from).run(job, context)
+        if not isinstance(outcome, Outcome):
+            raise TypeError(f"run() must return an Outcome; it returned {outcome!r}.")
     except TrialStopped as stopped:
         return Outcome(stopped.reason)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
+        # A library that calls sys.exit ends its trial, not the study.
         return Outcome(_failure(error, folder), events=context.take_events())
     return Outcome(outcome.reason, outcome.metrics, (*context.take_events(), *outcome.events))
 
@@ -39,11 +42,12 @@ def pick_device(gpus: float) -> str:
     return "cuda" if gpus > 0 else "cpu"
 
 
-def _failure(error: Exception, folder: Path) -> StopReason:
-    text = str(error).strip()
+def _failure(error: Exception | SystemExit, folder: Path) -> StopReason:
+    text = str(error).strip().encode("utf-8", "backslashreplace").decode()
     message = f"{type(error).__name__}: {text}" if text else type(error).__name__
     try:
-        (folder / "error.txt").write_text("".join(traceback.format_exception(error)), encoding="utf-8")
+        whole = "".join(traceback.format_exception(error))
+        (folder / "error.txt").write_text(whole, encoding="utf-8", errors="backslashreplace")
         message += f" (traceback: {folder / 'error.txt'})"
     except OSError as unwritten:
         message += f" (its traceback could not be kept: {unwritten})"

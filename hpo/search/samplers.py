@@ -15,12 +15,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field
 
 from hpo.errors import StudyFileError
+from hpo.search.distributions import distribution
 from hpo.search.options import checked
 from hpo.trial import derive_seed
 from search_spaces import SearchSpace
 
 if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
+
+MAX_GRID = 100_000
 
 Count = Annotated[int, Field(ge=1)]
 
@@ -55,10 +58,22 @@ def tpe(ask: Ask, *, startup_trials: Count = 10, candidates: Count = 24, group: 
 
 
 def qmc(ask: Ask) -> "BaseSampler":
-    """A scrambled Sobol sequence."""
-    from optuna.samplers import QMCSampler
+    """A scrambled Sobol sequence; what is conditional stands outside it, and is random."""
+    from optuna.samplers import QMCSampler, RandomSampler
 
-    return QMCSampler(seed=ask.study_seed, scramble=True, warn_independent_sampling=False)
+    class WholeStudyQMC(QMCSampler):
+        """Optuna's learns its space from trials that have ended, so the first ones would be random."""
+
+        def infer_relative_search_space(self, study: Any, trial: Any) -> dict[str, Any]:
+            always = {name: distribution(p) for name, p in ask.space.items() if not p.when}
+            return {name: found for name, found in always.items() if not found.single()}
+
+    return WholeStudyQMC(
+        seed=ask.study_seed,
+        scramble=True,
+        independent_sampler=RandomSampler(seed=ask.seed),
+        warn_independent_sampling=False,
+    )
 
 
 def grid(ask: Ask) -> "BaseSampler":
@@ -127,7 +142,8 @@ class SamplerFactory:
 
 
 def grid_size(space: SearchSpace) -> int:
-    return math.prod(len(values) for values in _grid_values(space).values())
+    """How many points a finite space has."""
+    return math.prod(parameter.count() or 0 for parameter in space.values())
 
 
 def _grid_values(space: SearchSpace) -> dict[str, list[Any]]:
@@ -137,7 +153,7 @@ def _grid_values(space: SearchSpace) -> dict[str, list[Any]]:
 def _check_finite(name: str, space: SearchSpace) -> None:
     others = ", ".join(sorted(set(SAMPLERS) - _FINITE_ONLY))
     for parameter in space:
-        if space[parameter].grid() is None:
+        if space[parameter].count() is None:
             raise StudyFileError(
                 f"Sampler {name!r} tries every value, but {parameter} is {space[parameter]} with no end of them. "
                 f"Give it a step or choices, or use one of: {others}."
@@ -146,3 +162,9 @@ def _check_finite(name: str, space: SearchSpace) -> None:
             raise StudyFileError(
                 f"Sampler {name!r} cannot take conditions, but {parameter} has a 'when'. Use one of: {others}."
             )
+    size = grid_size(space)
+    if size > MAX_GRID:
+        raise StudyFileError(
+            f"Sampler {name!r} tries every combination, and this space has {size:,}; {MAX_GRID:,} are the most. "
+            f"Give it larger steps or fewer choices, or use one of: {others}."
+        )

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hpo.search import pruners
+from hpo.search.distributions import distribution
 from hpo.search.samplers import SamplerFactory
 from hpo.trial import Goal, Params, Point, StopKind, StopReason, TrialRecord, TrialState
 from search_spaces import Choice, Int, SearchSpace
 
 if TYPE_CHECKING:
-    from optuna.distributions import BaseDistribution
     from optuna.trial import FrozenTrial, Trial
 
 
@@ -118,9 +118,13 @@ class Search:
 
     def report(self, number: int, point: Point) -> StopReason | None:
         """Take in a step; the reason to prune the trial now, or None."""
+        curve = self._curves[number]
+        if curve.last_step is not None and point.step <= curve.last_step:
+            # A new attempt began before the dead one's last step: that never happened.
+            for step in [step for step in curve.intermediate_values if step >= point.step]:
+                del curve.intermediate_values[step]
         if self._watched.metric not in point.metrics:
             return None
-        curve = self._curves[number]
         curve.intermediate_values[point.step] = point.metrics[self._watched.metric]
         why = self._judge(curve, self._others(number))
         return StopReason(StopKind.PRUNED, f"pruned at step {point.step}: {why}") if why else None
@@ -165,7 +169,7 @@ class Search:
     def _restore(self, record: TrialRecord) -> None:
         from optuna.trial import create_trial
 
-        distributions = {name: _distribution(self._settings.space[name]) for name in record.params}
+        distributions = {name: distribution(self._settings.space[name]) for name in record.params}
         template = create_trial(
             state=_optuna_state(TrialState.RUNNING),
             params=record.params,
@@ -199,16 +203,6 @@ def _suggest(trial: Trial, name: str, parameter: Any) -> Any:
     value = trial.suggest_float(name, parameter.low, parameter.high, step=parameter.step, log=parameter.log)
     # A grid's last value may be past the bound by rounding.
     return min(max(value, parameter.low), parameter.high)
-
-
-def _distribution(parameter: Any) -> BaseDistribution:
-    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-
-    if isinstance(parameter, Choice):
-        return CategoricalDistribution(parameter.choices)
-    if isinstance(parameter, Int):
-        return IntDistribution(parameter.low, parameter.high, log=parameter.log, step=parameter.step)
-    return FloatDistribution(parameter.low, parameter.high, log=parameter.log, step=parameter.step)
 
 
 def _optuna_state(state: TrialState) -> Any:

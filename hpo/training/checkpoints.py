@@ -1,7 +1,8 @@
 """Checkpoints: written so that a crash at any moment leaves a whole one behind.
 
 Three files in a trial's folder. ``last.pt`` holds everything an exact resume needs,
-``last.prev.pt`` is the one before it, ``best.pt`` holds the weights of the best epoch.
+``last.prev.pt`` is the one before it, ``best.pt`` holds the weights of the epoch that
+gives the trial its value: the best, or where the study says ``report: last`` the last.
 A file is written beside its place, fsynced, and renamed into it. Every byte is covered
 by the CRC-32 that ``torch.save`` stores in its zip, so damage is seen before loading.
 
@@ -37,7 +38,7 @@ def write_last(folder: Path, state: Mapping[str, Any]) -> None:
 
 
 def write_best(folder: Path, epoch: int, model: Mapping[str, Tensor], metrics: Mapping[str, float]) -> None:
-    """Make these the weights of the best epoch, durable on return.
+    """Make these the weights that give the trial its value, durable on return.
 
     Raises:
         TrialFailed: the file cannot be written.

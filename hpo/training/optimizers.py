@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -35,27 +36,23 @@ def _fused(parameters: Parameters) -> bool | None:
     return True if able else None
 
 
+def _adam_options(settings: TrainerSettings) -> dict[str, Any]:
+    """What every member of the Adam family takes."""
+    return {
+        "lr": settings.lr,
+        "betas": (settings.beta1, settings.beta2),
+        "eps": settings.eps,
+        "weight_decay": settings.weight_decay,
+    }
+
+
 def _adamw(parameters: Parameters, settings: TrainerSettings) -> torch.optim.Optimizer:
-    return torch.optim.AdamW(
-        parameters,
-        lr=settings.lr,
-        betas=(settings.beta1, settings.beta2),
-        eps=settings.eps,
-        weight_decay=settings.weight_decay,
-        fused=_fused(parameters),
-    )
+    return torch.optim.AdamW(parameters, **_adam_options(settings), fused=_fused(parameters))
 
 
 def _adam(parameters: Parameters, settings: TrainerSettings) -> torch.optim.Optimizer:
     """Adam with L2 (not decoupled) weight decay."""
-    return torch.optim.Adam(
-        parameters,
-        lr=settings.lr,
-        betas=(settings.beta1, settings.beta2),
-        eps=settings.eps,
-        weight_decay=settings.weight_decay,
-        fused=_fused(parameters),
-    )
+    return torch.optim.Adam(parameters, **_adam_options(settings), fused=_fused(parameters))
 
 
 def _sgd(parameters: Parameters, settings: TrainerSettings) -> torch.optim.Optimizer:
@@ -76,13 +73,7 @@ def _rmsprop(parameters: Parameters, settings: TrainerSettings) -> torch.optim.O
 
 
 def _nadam(parameters: Parameters, settings: TrainerSettings) -> torch.optim.Optimizer:
-    return torch.optim.NAdam(
-        parameters,
-        lr=settings.lr,
-        betas=(settings.beta1, settings.beta2),
-        eps=settings.eps,
-        weight_decay=settings.weight_decay,
-    )
+    return torch.optim.NAdam(parameters, **_adam_options(settings))
 
 
 OPTIMIZERS: Mapping[str, Callable[[Parameters, TrainerSettings], torch.optim.Optimizer]] = {

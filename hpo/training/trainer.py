@@ -54,10 +54,11 @@ class Trainer:
     def fit(self, task: Task, context: TrialContext) -> Outcome:
         """Train ``task.model`` in place, up to ``context.job.epochs`` epochs.
 
-        At the end the model has the weights of the best epoch by ``job.monitor``, which
-        also stand in ``best.pt``. With ``job.resume`` training goes on after the newest
-        intact checkpoint in ``context.folder`` exactly as if it had never stopped, and
-        that checkpoint's epoch is reported again, because its report may have been lost.
+        At the end the model has the weights of the epoch that gives the trial its value:
+        the best by ``job.monitor``, or with ``job.report`` "last" the last. The same stand
+        in ``best.pt``. With ``job.resume`` training goes on after the newest intact
+        checkpoint in ``context.folder`` exactly as if it had never stopped, and that
+        checkpoint's epoch is reported again, because its report may have been lost.
         A stop request between two updates ends the trial at once as INTERRUPTED.
 
         Raises:
@@ -113,6 +114,7 @@ class _Fit:
             warmup_epochs=settings.warmup_epochs,
         )
         self.progress = Progress(self.job.monitor, settings.early_stopping)
+        self._last_counts = self.job.report == "last"  # so every new epoch gives the trial its value
         self.measured: Metrics = {}
         self.history: list[Metrics] = []
         self._next_look = 0.0
@@ -220,7 +222,7 @@ class _Fit:
         if due or improved or over or self.context.stop_requested:
             checkpoints.write_last(self.folder, self._state(epoch))
             self.context.checkpoint_saved(checkpoints.LAST)
-        if improved:
+        if improved or self._last_counts:
             checkpoints.write_best(self.folder, epoch, self.task.model.state_dict(), self.history[-1])
 
     def _state(self, epoch: int) -> dict[str, Any]:
@@ -255,13 +257,15 @@ class _Fit:
         self.measured, self.history = state["measured"], state["history"]
         set_rng_state(state["rng"], self.device)
         best = self.folder / checkpoints.BEST
-        if self.progress.best_epoch == state["epoch"] and not _is_best_of(best, state["epoch"]):
+        counts = self._last_counts or self.progress.best_epoch == state["epoch"]
+        if counts and not _is_best_of(best, state["epoch"]):
             checkpoints.write_best(self.folder, state["epoch"], state["model"], self.history[-1])
 
     # The end
 
     def _finish(self, reason: StopReason) -> Outcome:
-        self._restore_best()
+        if not self._last_counts:
+            self._restore_best()
         metrics = dict(self.measured)
         if self.job.use_test and self.task.test is not None:
             with preserved_rng(self.device):

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from hpo.training.task import Split, Task, build_model
 from hpo.trial import Job, Params
 from objectives.base import TrainingObjective
-from search_spaces import SearchSpace
+from search_spaces import Float, SearchSpace
 
 
 class Scaled(nn.Module):
@@ -75,11 +75,12 @@ class FixedBatch(nn.Module):
 
 class _Small(TrainingObjective):
     summary = "for tests"
+    default_goals = ("val_loss",)
     own_data: Any = None
 
     @property
     def space(self) -> SearchSpace:
-        raise NotImplementedError
+        return SearchSpace({"lr": Float(1e-4, 1e-1)})
 
     def task(self, job: Job) -> Task:
         raise NotImplementedError
@@ -92,6 +93,26 @@ class NoModel(_Small):
 class Mlp(_Small):
     def model(self, params: Params, facts: Mapping[str, Any]) -> nn.Module:
         return Scaled(facts["features"], tuple(params["widths"]), 0.0)
+
+
+class Worsening(_Small):
+    """Training pulls to +1 and validation wants -1: the first epoch is the best, the last the worst."""
+
+    def task(self, job: Job) -> Task:
+        return Task(
+            model=self.model({}, {}),
+            train=Split((torch.ones(64, 1), torch.ones(64, 1))),
+            validation=Split((torch.ones(64, 1), -torch.ones(64, 1))),
+            test=lambda: Split((torch.ones(64, 1), -torch.ones(64, 1))),
+            loss=nn.functional.mse_loss,
+            example=(torch.ones(1, 1),),
+        )
+
+    def model(self, params: Params, facts: Mapping[str, Any]) -> nn.Module:
+        model = nn.Linear(1, 1)
+        nn.init.zeros_(model.weight)
+        nn.init.zeros_(model.bias)
+        return model
 
 
 class Conv(_Small):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -192,4 +193,24 @@ def test_the_old_bundle_comes_back_when_the_new_one_cannot_be_moved(
     monkeypatch.setattr(os, "rename", failing)
     with pytest.raises(BundleError, match="disk gone"):
         ModelBundle.write(path, fill, overwrite=True)
+    ModelBundle.open(path)
+
+
+@pytest.mark.parametrize("place", ["/proc/x/y", "{0}/file/y", "{0}/" + "n" * 300])
+def test_a_place_that_cannot_be_written_is_one_clear_error(tmp_path: Path, place: str) -> None:
+    (tmp_path / "file").write_text("no folder")
+    target = place.format(tmp_path)
+    with pytest.raises(BundleError, match="cannot be written: .*Errno") as caught:
+        ModelBundle.write(Path(target), fill)
+    assert target in str(caught.value)
+
+
+def test_a_full_disk_leaves_the_old_bundle_and_nothing_else(path: Path) -> None:
+    def full(folder: Path) -> None:
+        fill(folder)
+        raise OSError(errno.ENOSPC, "No space left on device", str(folder / MODEL))
+
+    with pytest.raises(BundleError, match="demo cannot be written: .*No space left on device"):
+        ModelBundle.write(path, full, overwrite=True)
+    assert os.listdir(path.parent) == ["demo"]
     ModelBundle.open(path)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -13,8 +15,12 @@ import onnx
 import pytest
 import small_objectives as small
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 from small_objectives import noise, task_of, weights_of
+from typer.testing import CliRunner
 
+import cli
 from hpo.errors import BundleError, ExportFailed, UnknownName, UserError
 from hpo.export.bundle import ModelBundle
 from hpo.export.example import StoredExample
@@ -109,7 +115,9 @@ def test_verify_says_where_onnx_differs_and_what_is_missing_to_load_the_rest(mlp
     report = mlp.verify(atol=0.0, rtol=1e-12)  # no tolerance to speak of, and no folder to find the objective in
     assert not report.is_good
     assert "onnx: Differs from PyTorch: output 'score' at batch" in report.lines[0]
-    assert "no module named 'small_objectives'" in str(report.checks["safetensors"].reason)
+    assert str(report.checks["safetensors"].reason).endswith(
+        "no module named 'small_objectives'; give --import-from the folder of its module, if you trust it."
+    )
 
 
 def test_a_conv_net_keeps_its_running_statistics(tmp_path: Path) -> None:
@@ -240,3 +248,81 @@ def test_an_existing_folder_is_refused_before_the_work_begins(tmp_path: Path, mo
     (tmp_path / "b").mkdir()
     with pytest.raises(BundleError, match="exists"):
         export(small.mlp_task(), tmp_path / "b", "Mlp", WIDTHS)
+
+
+@pytest.fixture
+def hostile(tmp_path: Path) -> ModelBundle:
+    """A bundle that brings its own objective, with checksums that are right: loading it leaves a file."""
+    mark = tmp_path / "ran"
+    code = Path(HERE, "small_objectives.py").read_text() + f"\nopen({str(mark)!r}, 'w').close()\n"
+    objective = "small_objectives:Mlp"
+
+    def fill(folder: Path) -> None:
+        source = mlp_bundle.folder
+        shutil.copytree(source, folder, dirs_exist_ok=True)
+        (folder / "checksums.sha256").unlink()
+        (folder / "small_objectives.py").write_text(code)
+
+    mlp_bundle = export(small.mlp_task(), tmp_path / "honest", objective.partition(":")[2], WIDTHS)
+    return ModelBundle.write(tmp_path / "hostile", fill)
+
+
+def test_verify_inside_a_bundle_runs_no_code_of_it(hostile: ModelBundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(hostile.folder)
+    done = CliRunner().invoke(cli.app, ["verify", "."])
+    assert done.exit_code == 1
+    assert "if you trust it" in done.stdout
+    assert not (hostile.folder.parent / "ran").exists()
+
+
+@pytest.mark.parametrize("place", [".", "formats", "../hostile", "../link"])
+def test_a_folder_of_the_bundle_is_no_place_to_import_from(
+    hostile: ModelBundle, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (hostile.folder.parent / "link").symlink_to(hostile.folder)
+    monkeypatch.chdir(hostile.folder)
+    with pytest.raises(BundleError, match="may not choose what code runs"):
+        verify_bundle(hostile.folder, import_from=place)
+    assert not (hostile.folder.parent / "ran").exists()
+
+
+@pytest.mark.parametrize("is_package", [False, True])
+def test_a_bundle_is_no_package_of_the_folder_above_it(hostile: ModelBundle, is_package: bool, tmp_path: Path) -> None:
+    """``--import-from`` the folder above is allowed, and Python would find the module 'hostile.small_objectives'."""
+
+    def fill(folder: Path) -> None:
+        shutil.copytree(hostile.folder, folder, dirs_exist_ok=True)
+        (folder / "checksums.sha256").unlink()
+        if is_package:
+            (folder / "__init__.py").write_text("from hostile.small_objectives import Mlp\n")
+        subject_module = "hostile" if is_package else "hostile.small_objectives"
+        _rename_objective(folder / "formats/safetensors/model.safetensors", f"{subject_module}:Mlp")
+
+    bundle = ModelBundle.write(hostile.folder, fill, overwrite=True)
+    report = verify_bundle(bundle.folder, import_from=str(tmp_path))
+    assert "lies in the bundle, which may not choose what code runs" in str(report.checks["safetensors"].reason)
+    assert not (tmp_path / "ran").exists()
+
+
+def _rename_objective(path: Path, name: str) -> None:
+    with safe_open(str(path), framework="pt") as file:
+        header = json.loads(file.metadata()["hpo"])
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 it is no dict
+    save_file(tensors, str(path), metadata={"format": "pt", "hpo": json.dumps({**header, "objective": name})})
+
+
+def test_a_full_disk_ships_no_bundle_with_a_format_less(tmp_path: Path) -> None:
+    """A file system of its own with room for everything but the weights."""
+    mount = tmp_path / "small"
+    mount.mkdir()
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(mount)], capture_output=True)
+    if made.returncode:
+        pytest.skip("mounting a tmpfs is not allowed here")
+    try:
+        task = small.mlp_task(widths=(2000, 400))  # about 3 MB
+        for formats in (["safetensors"], ["onnx"], ["onnx", "safetensors"]):
+            with pytest.raises(BundleError, match="cannot be written: .*No space left on device"):
+                export(task, mount / "mlp", "Mlp", {"widths": [2000, 400]}, formats=formats)
+            assert list(mount.iterdir()) == []
+    finally:
+        subprocess.run(["umount", str(mount)], check=True)

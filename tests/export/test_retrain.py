@@ -100,3 +100,11 @@ def test_a_policy_of_several_goals_picks_from_the_confirmed_means() -> None:
 def test_when_nothing_was_confirmed_it_is_an_error_that_says_why() -> None:
     with pytest.raises(ExportFailed, match="none did. Run 0: out of memory"):
         luck([run(3, val_loss=0.1)], [run(0, TrialState.FAIL)], {0: 3}, [LOSS])
+
+
+@pytest.mark.parametrize("values", [(0.3, 0.1 + 0.2), (0.1 + 0.2, 0.1 + 0.2)])
+def test_a_difference_of_rounding_is_as_promised(values: tuple[float, float]) -> None:
+    runs = [run(i, val_loss=value) for i, value in enumerate(values)]
+    (line,) = summarise(run(9, val_loss=0.3), runs, [LOSS], LOSS).lines
+    assert line.startswith("val_loss: promised 0.3, got 0.3")
+    assert line.endswith("over 2 seeds: as promised.")

@@ -47,7 +47,7 @@ def make_study(n_goals: int, n_trials: int = 30, name: str = "logo-quality") -> 
     reference = (1.5, 40.0, 0.3, 600.0)[:n_goals] if n_goals > 1 else None
     spec = SPEC.format(name=name, goals=lines, trials=n_trials)
     return StudyRecord(
-        name, "quality_regression", spec, "9f2c41d7a0b3e5c89f2c41d7a0b3e5c89f2c41d7a0b3e5c89f2c41d7a0b3e5c8", goals, GOALS[0], "sha256:51ab77d0", at(0), reference
+        name, "quality_regression", spec, 4 * "9f2c41d7a0b3e5c8", goals, GOALS[0], "sha256:51ab77d0", at(0), reference
     )
 
 

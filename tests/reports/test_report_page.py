@@ -252,6 +252,17 @@ def test_confirmation_tells_how_much_was_luck(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("no_plots")
+def test_luck_beyond_the_whole_promise_is_told_as_a_gap(tmp_path: Path) -> None:
+    made = make_snapshot(1, 30)
+    best = min((t for t in made.trials if t.values), key=lambda t: t.values)
+    promised = best.values[0]
+    seeds = [replace(best, number=i, values=(promised * 20,)) for i in range(2)]
+    page, _ = write(replace(made, others={"confirm": tuple(seeds)}), tmp_path)
+    assert f"over 2 fresh seeds, {promised * 19:.4g} worse than promised" in page.text
+    assert "900 %" not in page.text
+
+
+@pytest.mark.usefixtures("no_plots")
 def test_a_trial_chosen_by_fresh_seeds_is_recommended_and_says_so(tmp_path: Path) -> None:
     made = make_snapshot(1, 12)
     order = [t.number for t in sorted((t for t in made.trials if t.values), key=lambda t: t.values)]

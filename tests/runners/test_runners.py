@@ -144,7 +144,7 @@ def test_a_trial_whose_worker_is_killed_runs_again(tmp_path: Path, sqlite_url: s
     assert [t.state for t in trials] == [TrialState.COMPLETE] * 8
     assert [t.attempts for t in trials] == [1, 1, 2, 1, 1, 1, 1, 1]
     ended = rows(sqlite_url, "SELECT ended_how FROM hpo_attempts ORDER BY started_at")
-    assert sorted(row[0] for row in ended) == ["finished"] * 8 + ["interrupted"]
+    assert sorted(row[0] for row in ended) == ["finished"] * 8 + ["lost"]
 
 
 def test_a_trial_that_always_kills_its_worker_fails_in_the_end(tmp_path: Path, sqlite_url: str) -> None:

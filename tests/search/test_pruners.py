@@ -142,6 +142,18 @@ def test_several_goals_prune_on_the_watched_one() -> None:
     assert stop.kind is StopKind.PRUNED
 
 
+def test_a_new_attempt_is_not_judged_on_a_dead_ones_later_steps() -> None:
+    view = search("threshold", upper=10.0)
+    assert judged(view, 0, [1.0, 1.0, 1.0]) == [None] * 3
+    # The process died, the trial goes on after step 1: 11 at step 2 is what it stands at now.
+    stop = view.report(0, Point(2, {"loss": 11.0}))
+    assert stop is not None
+    assert stop.message == "pruned at step 2: loss at step 2 is 11, above 10"
+    # A step that does not report the watched metric forgets the dead attempt's later ones, too.
+    assert view.report(0, Point(1, {"other": 0.0})) is None
+    assert view.report(0, Point(2, {"loss": 1.0})) is None
+
+
 def test_a_deterministic_pruner_sees_only_what_its_trial_may_see() -> None:
     view = Search(
         SearchSettings(

@@ -183,3 +183,41 @@ def test_random_covers_the_space_evenly() -> None:
     # Kolmogorov-Smirnov distance to the uniform distribution; 1.63/sqrt(n) is its 1 % bound.
     distance = max(max(abs(x - i / 200), abs(x - (i + 1) / 200)) for i, x in enumerate(xs))
     assert distance < 1.63 / math.sqrt(200)
+
+
+def test_qmc_is_a_sobol_sequence_from_the_first_trial_on() -> None:
+    from scipy.stats import qmc
+
+    space = SearchSpace({"x": Float(0.0, 1.0), "y": Float(0.0, 2.0), "c": Choice(("a", "b")), "one": Choice((7,))})
+    search = Search(settings("qmc", space))
+    got = [search.propose(n).params for n in range(8)]  # none of them has ended
+    sobol = qmc.Sobol(3, scramble=True, seed=5).random(8)
+    assert [p["c"] for p in got] == [("a", "b")[int(row[2] * 2)] for row in sobol]
+    assert [p["x"] for p in got] == pytest.approx([row[0] for row in sobol])
+    assert [p["y"] for p in got] == pytest.approx([2 * row[1] for row in sobol])
+    assert {p["one"] for p in got} == {7}
+
+
+def test_qmc_does_not_repeat_a_conditional_parameter() -> None:
+    space = SearchSpace({"c": Choice(("a", "b")), "m": Float(0.0, 1.0, when={"c": "a"})})
+    search = Search(settings("qmc", space))
+    params = [search.propose(n).params for n in range(16)]
+    drawn = [p["m"] for p in params if "m" in p]
+    assert len(drawn) == 8  # half of a Sobol sequence of 16
+    assert len(set(drawn)) == 8
+
+
+def test_a_grid_too_large_to_list_is_refused_by_its_size() -> None:
+    with pytest.raises(StudyFileError, match=r"this space has 2,000,000,000; 100,000 are the most"):
+        SamplerFactory("grid", {}, SearchSpace({"n": Int(1, 1_000_000_000), "c": Choice(("a", "b"))}), 0)
+    SamplerFactory("grid", {}, SearchSpace({"n": Int(1, 50_000), "c": Choice(("a", "b"))}), 0)
+
+
+def test_a_grid_is_whole_beside_an_enqueued_point() -> None:
+    search = Search(settings("grid", FINITE))
+    proposal = search.propose(0, {"x": 0.5, "n": 2, "c": "a"})
+    assert proposal.params == {"x": 0.5, "n": 2, "c": "a"}
+    search.finished(ended(0, proposal.params, proposal.sampler_state, 1))
+    size = grid_size(FINITE)
+    records = drive(search, 1, 1 + size, 1)
+    assert len({tuple(sorted(r.params.items())) for r in records}) == size

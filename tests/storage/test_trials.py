@@ -71,9 +71,11 @@ def test_a_trial_comes_back_as_it_was_stored(database: Database) -> None:
 def test_plain_optuna_reads_every_row(database: Database, storage_url: str) -> None:
     store = Studies(database).trials(create(database))
     store.start(0, {**PARAMS, "kind": "a", "momentum": 0.3}, seed=1, epochs=3)
-    for step, value in ((1, 0.9), (2, math.nan), (3, math.inf), (3, 0.4)):
-        store.add_point(0, Point(step, {"loss": value}), attempt=1, replace=value == 0.4)
-    store.finish(0, DONE, values=[0.4], metrics={"loss": 0.4}, best_step=3, attempt=1)
+    for step, value in ((1, 0.9), (2, math.nan), (3, math.inf)):
+        store.add_point(0, Point(step, {"loss": value}), attempt=1, first=step == 1)
+    store.restart(0, 2)
+    store.add_point(0, Point(3, {"loss": 0.4}), attempt=2, first=True)
+    store.finish(0, DONE, values=[0.4], metrics={"loss": 0.4}, best_step=3, attempt=2)
     store.start(1, PARAMS, seed=2, epochs=3)
     store.finish(1, StopReason(StopKind.PRUNED, "too slow"), values=None, metrics={}, best_step=None, attempt=1)
     store.start(2, PARAMS, seed=3, epochs=3)
@@ -149,6 +151,49 @@ def test_an_interrupted_trial_runs_again_with_both_attempts_kept(database: Datab
     ]  # fmt: skip
 
 
+def test_a_new_attempt_forgets_what_a_dead_one_did_later(database: Database, storage_url: str) -> None:
+    studies = Studies(database)
+    store = studies.trials(create(database))
+    store.start(0, PARAMS, seed=1, epochs=5)
+    for step in (1, 2, 3, 4):
+        store.add_point(0, Point(step, {"loss": float(step)}), attempt=1, first=step == 1)
+    store.finish(0, StopReason(StopKind.INTERRUPTED, "bye"), values=None, metrics={}, best_step=None, attempt=1)
+    store.restart(0, 2)  # its last checkpoint was that of step 1
+    store.add_point(0, Point(2, {"loss": 0.5}), attempt=2, first=True)
+    (found,) = store.records(points=True)
+    assert [(p.step, p.metrics["loss"]) for p in found.points] == [(1, 1.0), (2, 0.5)]
+    assert found.last_step == 2
+    (plain,) = optuna.load_study(study_name="s", storage=storage_url).trials
+    assert plain.intermediate_values == {1: 1.0, 2: 0.5}
+    store.add_point(0, Point(3, {"loss": 0.4}), attempt=2)
+    assert [p.step for p in store.records(points=True)[0].points] == [1, 2, 3]
+
+
+def test_a_trial_that_runs_again_has_no_reason_to_have_stopped(database: Database) -> None:
+    store = Studies(database).trials(create(database))
+    store.start(0, PARAMS, seed=1, epochs=3)
+    store.finish(0, StopReason(StopKind.INTERRUPTED, "bye"), values=None, metrics={}, best_step=None, attempt=1)
+    assert store.records()[0].reason == StopReason(StopKind.INTERRUPTED, "bye")
+    store.restart(0, 2)
+    assert store.records()[0].reason is None
+
+
+def test_text_that_a_server_would_refuse_is_spelled_out(database: Database) -> None:
+    studies = Studies(database)
+    study = create(database)
+    store = studies.trials(study)
+    store.start(0, PARAMS, seed=1, epochs=3)
+    odd = "bad \x00 and \udc80"
+    reason = StopReason(StopKind.ERROR, odd)
+    events = [Event("warning", odd, {"text": odd})]
+    store.finish(0, reason, values=None, metrics={}, best_step=None, attempt=1, events=events)
+    studies.add_event(study, Event("note", odd))
+    snapshot = studies.snapshot("s")
+    assert snapshot.trials[0].reason == StopReason(StopKind.ERROR, r"bad \x00 and \udc80")
+    assert [event.message for event in snapshot.events] == [r"bad \x00 and \udc80"] * 2
+    assert snapshot.events[0].details == {"text": odd}  # JSON has its own way to spell both
+
+
 def test_deleting_a_study_leaves_the_others_whole(database: Database, storage_url: str) -> None:
     studies = Studies(database)
     for name in ("one", "two"):
@@ -175,6 +220,12 @@ def test_a_plain_optuna_study_of_the_same_name_is_left_alone(database: Database,
     with pytest.raises(UserError, match="already holds an Optuna study"):
         create(database)
     assert Studies(database).names() == []
+
+
+def test_a_study_that_another_process_has_just_made_is_told_so(database: Database) -> None:
+    create(database)
+    with pytest.raises(StudyBusy, match="'s' was created by another process just now; launch again"):
+        create(database)
 
 
 def test_one_driver_owns_a_study_at_a_time(database: Database) -> None:

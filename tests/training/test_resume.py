@@ -163,6 +163,14 @@ def test_best_weights_lost_in_a_crash_come_back_from_the_last_checkpoint(tmp_pat
     assert checkpoints.read(tmp_path / "best.pt")["epoch"] == 2
 
 
+def test_last_weights_lost_in_a_crash_come_back_from_the_last_checkpoint(tmp_path: Path) -> None:
+    task = make_task()
+    Trial(tmp_path, report="last").fit(task)
+    (tmp_path / "best.pt").unlink()
+    Trial(tmp_path, report="last", resume=True).fit(make_task())
+    assert_same(checkpoints.load_weights(tmp_path / "best.pt"), weights(task.model))
+
+
 def test_resuming_with_no_checkpoint_begins_and_beginning_forgets_old_checkpoints(tmp_path: Path) -> None:
     trial = Trial(tmp_path, resume=True)
     trial.fit(make_task())

@@ -70,6 +70,41 @@ def test_the_best_epochs_weights_are_restored_after_early_stopping(tmp_path: Pat
     assert not torch.equal(by_epoch[3]["0.weight"], by_epoch[1]["0.weight"])
 
 
+def test_where_the_last_epoch_counts_its_weights_are_kept_tested_and_stored(tmp_path: Path) -> None:
+    by_epoch: list[dict[str, torch.Tensor]] = []
+
+    def answer(point: Point) -> Decision:
+        by_epoch.append(weights(task.model))
+        return GO_ON
+
+    planned = [5.0, 3.0, 4.0]  # the second is the best
+    split = Split(regression(16, 2), lambda outputs, targets: {"val_planned": planned[min(len(by_epoch), 2)]})
+    task = make_task(validation=split, test=lambda: Split(regression(16, 5)))
+    trial = Trial(tmp_path, answer=answer, epochs=3, monitor=Goal("val_planned"), report="last", use_test=True)
+    outcome = trial.fit(task, make_settings())
+    assert_same(weights(task.model), by_epoch[2])
+    assert_same(checkpoints.load_weights(tmp_path / "best.pt"), by_epoch[2])
+    assert checkpoints.read(tmp_path / "best.pt")["epoch"] == 3
+    model = make_task().model.eval()
+    model.load_state_dict(by_epoch[2])
+    x, y = regression(16, 5)
+    with torch.no_grad():
+        assert outcome.metrics["test_loss"] == pytest.approx(nn.functional.mse_loss(model(x), y).item(), rel=1e-5)
+
+
+def test_where_the_last_epoch_counts_a_stop_between_checkpoints_leaves_its_weights(tmp_path: Path) -> None:
+    """A time limit completes a trial wherever it stands."""
+
+    def answer(point: Point) -> Decision:
+        return Decision(StopReason(StopKind.TIME_LIMIT, "over")) if point.step == 3 else GO_ON
+
+    task = make_task()
+    with pytest.raises(TrialStopped):
+        Trial(tmp_path, answer=answer, epochs=9, report="last").fit(task, make_settings(checkpoint_every=5))
+    assert checkpoints.read(tmp_path / "best.pt")["epoch"] == 3
+    assert_same(checkpoints.load_weights(tmp_path / "best.pt"), weights(task.model))
+
+
 def test_a_stop_unwinds_without_touching_a_file(tmp_path: Path) -> None:
     def files() -> dict[str, int]:
         return {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}

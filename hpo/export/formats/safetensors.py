@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,8 +26,10 @@ def write(subject: Subject, folder: Path) -> None:
 
     Raises:
         ExportFailed: the state holds something that is not a tensor.
+        OSError: the file cannot be written.
     """
     import torch
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     state = subject.model.state_dict()
@@ -42,7 +46,14 @@ def write(subject: Subject, folder: Path) -> None:
     }
     # Cloned one by one: the file format refuses tensors that share memory (tied weights).
     tensors = {name: value.detach().clone().contiguous() for name, value in state.items()}
-    save_file(tensors, str(folder / FILE), metadata={"format": "pt", HEADER: json.dumps(header, allow_nan=False)})
+    metadata = {"format": "pt", HEADER: json.dumps(header, allow_nan=False)}
+    try:
+        save_file(tensors, str(folder / FILE), metadata=metadata)
+    except SafetensorError as error:
+        number = re.search(r"\(os error (\d+)\)", str(error))  # how Rust ends what the system said
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(folder / FILE)) from error
 
 
 def load(folder: Path) -> Predict:

@@ -1,0 +1,106 @@
+"""The study that a plan describes: created, or held against what is stored of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from hpo.errors import StudyChanged, StudyFileError, UserError
+from hpo.plan import Plan
+from hpo.trial import Event, TrialRecord
+from objectives import registry
+from storage import codec
+from storage.records import StudyRecord
+from storage.studies import StoredStudy, Studies
+
+# In every study's folder: which study it belongs to, so that two databases never share one.
+MARKER = ".study"
+
+
+def create_or_check(studies: Studies, plan: Plan, text: str, runs: Path) -> StoredStudy:
+    """The stored study of a plan; a new one gets its rows and its folder under ``runs``.
+
+    Raises:
+        StudyChanged: the stored study was made from another description.
+        StudyFileError: the file takes back trials or points that were run already.
+        UserError: the folder cannot be made, or belongs to another study.
+    """
+    study = studies.find(plan.name)
+    if study is None:
+        return _create(studies, plan, text, runs)
+    if study.record.digest != plan.digest:
+        lines = "\n  ".join(plan.differences(study.identity))
+        raise StudyChanged(
+            f"Study {plan.name!r} was made from another description, so nothing was run:\n  {lines}\n"
+            "Give the file another name to begin a new study, or take the changes back."
+        )
+    records = studies.trials(study).records()
+    trials = plan.spec.budget.trials
+    if trials is not None and trials < len(records):
+        raise StudyFileError(
+            f"budget.trials is {trials}, but study {plan.name!r} has {len(records)} trials already; it can only grow."
+        )
+    _check_enqueued(plan, records)
+    return study
+
+
+def owns_folder(study: StoredStudy) -> bool:
+    """Whether the study's folder is really its own."""
+    try:
+        return (Path(study.folder) / MARKER).read_text(encoding="utf-8") == study.record.created_at
+    except OSError:
+        return False
+
+
+def _create(studies: Studies, plan: Plan, text: str, runs: Path) -> StoredStudy:
+    record = StudyRecord(
+        name=plan.name,
+        objective=plan.spec.objective,
+        spec_yaml=text,
+        digest=plan.digest,
+        goals=plan.goals,
+        monitor=plan.monitor,
+        data_fingerprint=plan.data_fingerprint,
+        created_at=codec.now(),
+    )
+    folder = (runs / plan.name).resolve()
+    _make_folder(folder)
+    study = studies.create(
+        record, identity=plan.identity(), space=plan.space, folder=str(folder), import_from=plan.import_from
+    )
+    (folder / MARKER).write_text(record.created_at, encoding="utf-8")
+    _keep_split(studies, study, plan)
+    return study
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        if folder.exists() and any(path.name != MARKER for path in folder.iterdir()):
+            raise UserError(
+                f"{folder} holds another study's trials (perhaps of another database). Remove it, or give --runs."
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / MARKER).touch()
+    except OSError as error:
+        raise UserError(f"Cannot make the study's folder {folder}: {error.strerror}. Give --runs another.") from error
+
+
+def _check_enqueued(plan: Plan, records: Sequence[TrialRecord]) -> None:
+    """Points that were run keep their place; new ones may only be appended."""
+    used = [record for record in records if record.enqueued]
+    for i, record in enumerate(used):
+        point = plan.spec.enqueue[i] if i < len(plan.spec.enqueue) else None
+        if point is None or any(record.params.get(name) != value for name, value in point.items()):
+            raise StudyFileError(
+                f"enqueue[{i}] was run as trial {record.number} with {record.params}; the file now has {point}. "
+                "Leave the points that were run as they are and append new ones."
+            )
+
+
+def _keep_split(studies: Studies, study: StoredStudy, plan: Plan) -> None:
+    """Remember which records the study trained, validated and will test on."""
+    objective = registry.find(plan.spec.objective, plan.import_from)
+    parts = {part: list(ids) for part, ids in objective.split_ids(plan.data, plan.spec.seed).items()}
+    if parts:
+        sizes = ", ".join(f"{len(ids)} {part}" for part, ids in parts.items())
+        studies.add_event(study, Event("split", f"data seed {plan.spec.seed}: {sizes}", parts))

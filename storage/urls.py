@@ -1,0 +1,64 @@
+"""Database URLs as people write them, and as they may be shown: without what is secret."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from urllib.parse import quote, quote_plus
+
+from sqlalchemy import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+from hpo.errors import StorageError
+
+_SECRET = re.compile("pass|pwd|secret|token|key|odbc_connect", re.IGNORECASE)
+_HIDDEN = "***"
+
+
+def parse(url: str) -> URL:
+    """The URL that ``url`` spells.
+
+    Raises:
+        StorageError: it spells none, or its password is written so that its parts cannot be
+            told apart. Nothing of such a text is shown, but for its scheme.
+    """
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):
+        raise StorageError(
+            "The storage is no database URL; write sqlite:///hpo.db, "
+            "postgresql://user:password@host/name or mysql+pymysql://user:password@host/name."
+        ) from None
+    # A raw @ ends the password, so the rest of it would be taken for a host, and be shown.
+    if parsed.get_backend_name() != "sqlite" and url.count("@") > 1:
+        raise StorageError(
+            f"The storage {parsed.drivername}://{_HIDDEN} has more than one @; percent-encode @ in the password (%40)."
+        )
+    return parsed
+
+
+def shown(url: URL) -> str:
+    """``url`` for people: every secret in it is ``***``."""
+    hidden = {key: _HIDDEN for key in url.query if _SECRET.search(key)}
+    return url.update_query_dict(hidden).render_as_string(hide_password=True).replace(quote_plus(_HIDDEN), _HIDDEN)
+
+
+def without_secrets(url: URL, line: str) -> str:
+    """``line``, as a driver wrote it, without the secrets of ``url``."""
+    for key, secret in _secrets(url):
+        # A short secret is also part of ordinary words; drivers show one only as part of a URL or DSN.
+        near = [f":{secret}@", f"{key}={secret}", f"{key}='{secret}'"]
+        for found in [*near, *([secret] if len(secret) >= 6 else [])]:
+            line = line.replace(found, found.replace(secret, _HIDDEN))
+    return line
+
+
+def _secrets(url: URL) -> Iterator[tuple[str, str]]:
+    """Every secret with its key, as it is and as a URL spells it."""
+    values = [("password", str(url.password))] if url.password else []
+    for key, value in url.query.items():
+        if _SECRET.search(key):
+            values += [(key, one) for one in ([value] if isinstance(value, str) else value) if one]
+    for key, value in values:
+        for spelled in {value, quote(value, safe=""), quote_plus(value)}:
+            yield key, spelled

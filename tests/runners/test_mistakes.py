@@ -1,0 +1,115 @@
+"""What people's objectives do wrong, and what a failing database does, on every runner."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hpo import runners
+from hpo.errors import StorageError, StorageLost
+from hpo.trial import StopReason, TrialState
+from storage.trials import TrialStore
+from tests.studies import launch, rows
+
+pytestmark = pytest.mark.ray
+
+HEAD = """
+import os, sys, time
+from hpo.trial import Outcome, StopKind, StopReason
+from objectives.analytic import Analytic
+class Wrong(Analytic):
+    def run(self, job, context):
+        if job.number != 1:
+            return super().run(job, context)
+"""
+MISTAKES = {
+    "returns None": ("context.report(1, f1=1.0)", "run() must return an Outcome; it returned None"),
+    "leaves the process": ("sys.exit(3)", "SystemExit: 3"),
+    "speaks no UTF-8": ("raise FileNotFoundError('\\udcff.png')", r"FileNotFoundError: \udcff.png"),
+    "speaks NUL": ("raise ValueError('a\\x00b')", "ValueError: a"),
+    "reports step 0": ("context.report(0, f1=1.0)", "A step is a whole number"),
+    "reports backwards": ("context.report(2, f1=1.0); context.report(1, f1=1.0)", "larger than the one before (2)"),
+    "reports a word": ("context.report('x', f1=1.0)", "got 'x'"),
+    "reports no number": ("context.report(1, f1='good')", "could not convert string to float"),
+    "never reports": ("return Outcome(StopReason(StopKind.FINISHED, 'done'))", "f1 was never reported"),
+    "reports NaN": (
+        "context.report(1, f1=float('nan')); return Outcome(StopReason(StopKind.FINISHED, ''))",
+        "f1 was nan",
+    ),
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def local_ray() -> Iterator[None]:
+    import hpo.runners.ray_tune as room
+
+    room._start(0)
+    room._ours = False
+    yield
+    room.ray.shutdown()
+
+
+@pytest.fixture(params=runners.names())
+def runner(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_fails_its_trial_alone_and_says_what_it_was(
+    tmp_path: Path, sqlite_url: str, runner: str, mistake: str
+) -> None:
+    code, message = MISTAKES[mistake]
+    module = f"wrong_{runner}_{abs(hash(mistake))}"
+    (tmp_path / f"{module}.py").write_text(HEAD + f"        {code}\n")
+    fields = {"objective": f"{module}:Wrong", "budget": {"trials": 3, "epochs": 2}}
+    trials = launch(tmp_path, sqlite_url, runner=runner, **fields).snapshot.trials
+    assert [t.state for t in trials] == [TrialState.COMPLETE, TrialState.FAIL, TrialState.COMPLETE]
+    reason = trials[1].reason
+    assert isinstance(reason, StopReason)
+    assert message in reason.message
+
+
+@pytest.mark.parametrize("verb", ["start", "add_point", "finish"])
+def test_a_database_that_fails_ends_the_launch_and_no_trial_is_blamed(
+    tmp_path: Path, sqlite_url: str, runner: str, verb: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, calls = getattr(TrialStore, verb), []
+
+    def failing(self: TrialStore, *args: Any, **kwargs: Any) -> Any:
+        calls.append(verb)
+        if len(calls) == 2:
+            raise StorageError("the database went away.")
+        return real(self, *args, **kwargs)
+
+    monkeypatch.setattr(TrialStore, verb, failing)
+    fields = {"runner": runner, "budget": {"trials": 4, "epochs": 3}}
+    with pytest.raises(StorageLost, match="went away"):
+        launch(tmp_path, sqlite_url, **fields)
+    monkeypatch.undo()
+    assert rows(sqlite_url, "SELECT count(*) FROM hpo_trials WHERE state = 'fail'") == [(0,)]
+    trials = launch(tmp_path, sqlite_url, **fields).snapshot.trials
+    assert [t.state for t in trials] == [TrialState.COMPLETE] * 4
+
+
+def test_what_an_objective_prints_is_not_the_commands_output(
+    tmp_path: Path, sqlite_url: str, runner: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    module = f"loud_{runner}"
+    (tmp_path / f"{module}.py").write_text(HEAD + "        print('hello')\n        return super().run(job, context)\n")
+    launch(tmp_path, sqlite_url, runner=runner, objective=f"{module}:Wrong", budget={"trials": 2, "epochs": 1})
+    assert capfd.readouterr().out == ""
+
+
+def test_a_study_in_which_everything_fails_stops_starting_trials(tmp_path: Path, sqlite_url: str) -> None:
+    (tmp_path / "always.py").write_text(
+        "from objectives.analytic import Analytic\n"
+        "class Always(Analytic):\n"
+        "    def run(self, job, context):\n"
+        "        raise RuntimeError('no')\n"
+    )
+    launched = launch(tmp_path, sqlite_url, objective="always:Always", budget={"timeout": 60, "epochs": 1})
+    assert len(launched.snapshot.trials) == 10
+    assert launched.all_failed

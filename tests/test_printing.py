@@ -1,0 +1,94 @@
+"""What commands print: columns, tables and sentences."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from hpo import printing, service
+from hpo.export.retrain import luck
+from hpo.pareto import ParetoFront
+from hpo.service import Launched
+from hpo.trial import Goal, StopKind, StopReason, TrialRecord, TrialState
+from storage.records import Snapshot, StudyRecord
+from tests.studies import launch
+
+LOSS = Goal("loss")
+STUDY = StudyRecord("s", "analytic", "", "", (LOSS,), LOSS, "", "2026-01-01T00:00:00+00:00")
+
+
+def trial(number: int, loss: float, **fields: object) -> TrialRecord:
+    record = TrialRecord(number, TrialState.COMPLETE, {}, number, values=(loss,), metrics={"loss": loss}, best_step=3)
+    return replace(record, **fields)  # type: ignore[arg-type]
+
+
+def test_a_parameter_named_like_a_column_gets_a_column_of_its_own() -> None:
+    params = {"loss": "mse", "trial": 7, "best epoch": 9, "param.trial": 8, "lr": 0.1}
+    (row,) = printing.front_rows(Snapshot(STUDY, (trial(0, 0.25, params=params),)))
+    assert row == {
+        "trial": 0,
+        "loss": 0.25,
+        "best epoch": 3,
+        "param.loss": "mse",
+        "param.param.trial": 7,
+        "param.best epoch": 9,
+        "param.trial": 8,
+        "lr": 0.1,
+    }
+
+
+def test_a_table_shows_the_first_line_of_a_reason_and_json_all_of_it(capsys: pytest.CaptureFixture[str]) -> None:
+    reason = StopReason(StopKind.ERROR, "out of memory\nTraceback: here\nand there")
+    failed = trial(0, 0.5, state=TrialState.FAIL, values=None, reason=reason)
+    snapshot = Snapshot(STUDY, (failed,))
+    printing.show_study(snapshot, as_json=False)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 4  # the study, the names, the rule, the trial
+    assert lines[-1].endswith("out of memory")
+    printing.show_study(snapshot, as_json=True)
+    assert "and there" in capsys.readouterr().out
+    summary = printing.launch_summary(Launched("s", "done", snapshot), "hpo launch s.yaml")
+    assert "The first: out of memory\nNext:" in summary
+
+
+def sentence(promised: float, *got: float) -> str:
+    runs = [trial(i, value) for i, value in enumerate(got)]
+    return printing._luck(luck([trial(7, promised)], runs, dict.fromkeys(range(len(got)), 7), [LOSS]), LOSS)
+
+
+def test_luck_is_a_share_up_to_the_whole_promise_and_a_gap_beyond() -> None:
+    assert sentence(0.8, 0.9, 1.1).endswith("is 1: 25 % of it was luck.")
+    assert sentence(0.001, 0.02).endswith("is 0.02: 0.019 worse.")  # and not 1.9e+03 %
+    assert sentence(0.0, 0.5).endswith("is 0.5: 0.5 worse.")
+
+
+def test_rounding_is_no_luck() -> None:
+    assert sentence(0.3, 0.1 + 0.2).endswith("none of it was luck.")
+
+
+def test_the_summary_prints_the_choice_that_the_launch_made(tmp_path: Path, sqlite_url: str) -> None:
+    launched = launch(tmp_path, sqlite_url)
+    assert launched.choice is not None
+    assert f"Picked: trial {launched.choice.number} (f1 " in printing.launch_summary(launched, "hpo launch s.yaml")
+    other = next(t.number for t in launched.snapshot.trials if t.number != launched.choice.number)
+    changed = replace(launched, choice=replace(launched.choice, number=other))
+    assert f"Picked: trial {other} (f1 " in printing.launch_summary(changed, "hpo launch s.yaml")
+    assert "Picked" not in printing.launch_summary(replace(launched, choice=None), "hpo launch s.yaml")
+    assert isinstance(launched.choice.front, ParetoFront)
+
+
+def test_a_report_reads_the_study_once(tmp_path: Path, sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    launch(tmp_path, sqlite_url)
+    read, calls = service.snapshot, []
+
+    def counted(storage: str, name: str) -> Snapshot:
+        calls.append(name)
+        return read(storage, name)
+
+    monkeypatch.setattr(service, "snapshot", counted)
+    monkeypatch.setattr("hpo.reports.page.write_report", lambda found, out, chosen: [out / str(chosen)])
+    (page,) = service.report(sqlite_url, "branin", tmp_path)
+    assert page.name.isdigit()
+    assert calls == ["branin"]
