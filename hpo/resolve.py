@@ -13,7 +13,8 @@ from pydantic import ValidationError
 from hpo import runners
 from hpo.errors import StudyFileError, UnknownName, UserError
 from hpo.plan import Plan
-from hpo.search.view import Search, SearchSettings
+from hpo.search.view import SearchSettings
+from hpo.search.view import check as check_search
 from hpo.spec import StudySpec
 from hpo.training.settings import TrainerSettings
 from hpo.trial import Goal, Metric
@@ -30,7 +31,7 @@ def resolve(spec: StudySpec, source: str = "study file", import_from: str | None
     """
     try:
         plan = _plan(spec, import_from)
-        Search(search_settings(plan))  # refuses what the sampler or the pruner cannot take
+        check_search(search_settings(plan))
         _check_enqueued(plan)
     except UserError as error:
         raise StudyFileError(f"{source}: {error}") from error

@@ -129,6 +129,7 @@ def test_nothing_below_the_service_knows_an_objective_by_name() -> None:
         "import cli; cli.app(['--help'])",
         "import cli; cli.app(['objectives'])",
         "import cli; cli.app(['init', 'analytic'])",
+        "import cli; cli.app(['check', 'examples/zdt1.yaml'])",
         "import cli; cli.app(['list', '--storage', 'sqlite:///none.db'])",
     ],
 )

@@ -8,6 +8,7 @@ steps from 0 and we from 1, so its warm-up is ours plus one.
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, Protocol, cast
 
 import numpy as np
@@ -57,9 +58,13 @@ def percentile(
     interval: Count = 1,
 ) -> Judge:
     """Outside the best ``percentile`` per cent of completed trials at the same step."""
-    from optuna.pruners import PercentilePruner
 
-    rule = PercentilePruner(percentile, startup_trials, warmup_steps + 1, interval)
+    @cache
+    def rule() -> "BasePruner":
+        from optuna.pruners import PercentilePruner
+
+        return PercentilePruner(percentile, startup_trials, warmup_steps + 1, interval)
+
     what = "median" if percentile == 50 else f"best {percentile:g} %"
 
     def judge(trial: "FrozenTrial", others: "Sequence[FrozenTrial]") -> str | None:
@@ -90,12 +95,15 @@ def patient(
     warmup_steps: Natural = 0,
 ) -> Judge:
     """As ``median``, but only once the metric has not improved for ``patience`` steps."""
-    from optuna.pruners import PatientPruner
-
     inner = median(goal, startup_trials=startup_trials, warmup_steps=warmup_steps)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        waiting = PatientPruner(None, patience, min_delta)
+
+    @cache
+    def waiting() -> "BasePruner":
+        from optuna.pruners import PatientPruner
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return PatientPruner(None, patience, min_delta)
 
     def judge(trial: "FrozenTrial", others: "Sequence[FrozenTrial]") -> str | None:
         if not _prunes(waiting, goal, trial, others):
@@ -114,9 +122,12 @@ def threshold(
         raise StudyFileError("pruner threshold needs lower, upper, or both.")
     if lower is not None and upper is not None and not lower < upper:
         raise StudyFileError(f"pruner threshold needs lower below upper; got {lower:g} and {upper:g}.")
-    from optuna.pruners import ThresholdPruner
 
-    rule = ThresholdPruner(lower=lower, upper=upper, n_warmup_steps=warmup_steps + 1)
+    @cache
+    def rule() -> "BasePruner":
+        from optuna.pruners import ThresholdPruner
+
+        return ThresholdPruner(lower=lower, upper=upper, n_warmup_steps=warmup_steps + 1)
 
     def judge(trial: "FrozenTrial", others: "Sequence[FrozenTrial]") -> str | None:
         if not _prunes(rule, goal, trial, others):
@@ -165,7 +176,9 @@ class _Curves:
         return self._completed
 
 
-def _prunes(rule: "BasePruner", goal: Goal, trial: "FrozenTrial", others: "Sequence[FrozenTrial]") -> bool:
+def _prunes(
+    rule: "Callable[[], BasePruner]", goal: Goal, trial: "FrozenTrial", others: "Sequence[FrozenTrial]"
+) -> bool:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # numpy's "All-NaN slice"
-        return rule.prune(cast("Study", _Curves(goal, others)), trial)
+        return rule().prune(cast("Study", _Curves(goal, others)), trial)

@@ -46,6 +46,16 @@ class SearchSettings:
     deterministic: bool = False
 
 
+def check(settings: SearchSettings) -> None:
+    """Refuse what the sampler or the pruner cannot take. Imports no Optuna.
+
+    Raises:
+        UnknownName, StudyFileError: a name or an option is wrong, or the space does not fit.
+    """
+    SamplerFactory(settings.sampler, settings.sampler_options or {}, settings.space, settings.seed)
+    pruners.build(settings.pruner, settings.pruner_options or {}, settings.watched or settings.goals[0])
+
+
 class Search:
     """The memory and the judgement of one study.
 
