@@ -169,6 +169,13 @@ def _check_epoch_metric(field: str, name: object, metrics: Mapping[str, Metric])
 
 def _check_enqueued(plan: Plan) -> None:
     for i, point in enumerate(plan.spec.enqueue):
+        for name in point:
+            for other, _ in plan.space[name].when if name in plan.space else ():
+                if other not in point:
+                    # The sampler may choose otherwise, and the value would be lost without a word.
+                    raise StudyFileError(
+                        f"enqueue[{i}]: {name} depends on {other}, so the point must give {other}, too."
+                    )
         try:
             # A grid cannot fill in what a point leaves open.
             plan.space.check(point, partial=plan.spec.sampler.name != "grid")

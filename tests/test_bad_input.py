@@ -128,6 +128,7 @@ FIELDS: list[tuple[str, Any, str]] = [
     ("trainer", {"precision": "fp8"}, "trainer.precision: should be 'auto'"),
     ("enqueue", [{"x0": 1.5}], r"enqueue\[0\]: x0 must be float in \[0, 1\]; got 1.5"),
     ("enqueue", [{"x9": 0.5}], r"enqueue\[0\]: Unknown parameter 'x9'"),
+    ("enqueue", [{"extra": 2}], r"enqueue\[0\]: extra depends on kind, so the point must give kind, too"),
     ("enqueue", [{"kind": "a", "extra": 2}], r"enqueue\[0\]: extra exists only when kind is 'b'"),
     ("retrain.pick", "best", "Unknown pick policy 'best'"),
     ("retrain.pick", {"f3": 1.0}, "Unknown goal 'f3'"),
