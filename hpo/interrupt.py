@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from hpo.study import JobSource
+from hpo.roles import JobSource
 
 
 class Interrupt:

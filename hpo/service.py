@@ -17,9 +17,10 @@ from hpo.export.retrain import RetrainSummary, summarise
 from hpo.interrupt import Interrupt
 from hpo.plan import Plan
 from hpo.resolve import resolve
+from hpo.roles import Listener
 from hpo.session import check_runner, open_session, run_confirmation, run_search, stored_plan
 from hpo.spec import StudySpec
-from hpo.study import FixedJobs, Listener, make_job
+from hpo.study import FixedJobs, make_job
 from hpo.trial import Event, Metrics, TrialRecord, TrialState
 from objectives import registry
 from objectives.base import TrainingObjective

@@ -18,8 +18,9 @@ from hpo.errors import StorageError, StorageLost, StudyChanged, UserError
 from hpo.interrupt import Interrupt
 from hpo.plan import Plan
 from hpo.resolve import resolve, search_settings
+from hpo.roles import JobSource, Listener
 from hpo.spec import StudySpec
-from hpo.study import FixedJobs, JobSource, Listener, Study
+from hpo.study import FixedJobs, Study
 from hpo.trial import TrialRecord
 from storage import codec
 from storage.database import Database

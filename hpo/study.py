@@ -7,17 +7,16 @@ spoken to by a runner through ``JobSource``.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
 
 from hpo.plan import Plan
+from hpo.roles import Listener, SearchRole, Store
 from hpo.trial import (
     GO_ON,
     Decision,
     Done,
-    Event,
     Goal,
     Job,
     Metrics,
@@ -40,82 +39,6 @@ INTERRUPTED = StopReason(StopKind.INTERRUPTED, "asked to stop; goes on when the 
 FAILURES_IN_A_ROW = 10  # after which a launch stops starting trials: something else is wrong
 MAX_LOSSES = 3  # workers that may die under a trial in one launch
 MAX_DEATHS = 5  # workers and drivers that may die under it in all
-
-
-class ProposalRole(Protocol):
-    """A new trial's parameters, with what the sampler wants remembered."""
-
-    @property
-    def params(self) -> Params: ...
-    @property
-    def sampler_state(self) -> dict[str, Any]: ...
-    @property
-    def search_state(self) -> dict[str, Any]: ...
-
-
-class SearchRole(Protocol):
-    """Who proposes trials and judges them while they run."""
-
-    def may_ask(self, number: int) -> bool: ...
-    def is_exhausted(self, number: int, enqueued: int = 0) -> bool: ...
-    def propose(self, number: int, fixed: Params | None = None) -> ProposalRole: ...
-    def report(self, number: int, point: Point) -> StopReason | None: ...
-    def finished(self, record: TrialRecord) -> None: ...
-
-
-class Store(Protocol):
-    """Who remembers: every call is durable when it returns."""
-
-    def records(self, *, points: bool = False) -> list[TrialRecord]: ...
-    def losses(self) -> dict[int, int]: ...
-    def start(
-        self,
-        number: int,
-        params: Params,
-        *,
-        seed: int,
-        epochs: int,
-        enqueued: bool = False,
-        subject: int | None = None,
-        sampler_state: Mapping[str, Any] | None = None,
-        search_state: Mapping[str, Any] | None = None,
-    ) -> TrialRecord: ...
-    def restart(self, number: int, attempt: int) -> None: ...
-    def add_point(
-        self, number: int, point: Point, *, attempt: int, first: bool = False, worker: str | None = None
-    ) -> None: ...
-    def finish(
-        self,
-        number: int,
-        reason: StopReason,
-        *,
-        values: Sequence[float] | None,
-        metrics: Metrics,
-        best_step: int | None,
-        attempt: int,
-        events: Sequence[Event] = (),
-        worker: str | None = None,
-    ) -> None: ...
-
-
-class JobSource(Protocol):
-    """What a runner sees: where jobs come from and where their news go."""
-
-    def ask(self) -> Job | Wait | Done: ...
-    def report(self, number: int, point: Point) -> Decision: ...
-    def finish(self, number: int, outcome: Outcome) -> None: ...
-    def working(self, number: int, worker: str) -> None: ...
-    def request_stop(self) -> None: ...
-    @property
-    def stop_requested(self) -> bool: ...
-
-
-class Listener(Protocol):
-    """Somebody who watches a study run, such as the live table on the terminal."""
-
-    def started(self, job: Job) -> None: ...
-    def reported(self, number: int, point: Point) -> None: ...
-    def finished(self, record: TrialRecord) -> None: ...
 
 
 class _Source:

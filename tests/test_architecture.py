@@ -23,6 +23,7 @@ FLOORS = {
     "hpo.pareto": 3,
     "hpo.where": 3,
     "hpo.environment": 3,
+    "hpo.roles": 3,
     "hpo.spec": 4,
     "objectives": 4,
     "hpo.search": 4,

@@ -6,8 +6,8 @@ import contextlib
 import sys
 
 from hpo.errors import RunnerFailed
+from hpo.roles import JobSource
 from hpo.runners.worker import pick_device, run_job
-from hpo.study import JobSource
 from hpo.trial import Decision, Job, Point, Wait
 
 

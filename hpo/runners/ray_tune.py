@@ -43,8 +43,8 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler  # noqa: E402
 from ray.tune.search import Searcher  # noqa: E402
 
 from hpo.errors import RunnerFailed  # noqa: E402
+from hpo.roles import JobSource  # noqa: E402
 from hpo.runners.worker import pick_device, run_job  # noqa: E402
-from hpo.study import JobSource  # noqa: E402
 from hpo.trial import GO_ON, Decision, Done, Job, Outcome, Point, StopKind, StopReason, Wait  # noqa: E402
 
 _JOB, _POINT, _OUTCOME = "job", "point", "outcome"

@@ -1,0 +1,100 @@
+"""The roles around a study, as protocols: who proposes, who remembers, who runs, who watches.
+
+``hpo.search`` and ``storage`` fulfil theirs without knowing this file; runners and
+listeners are written against it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from hpo.trial import (
+    Decision,
+    Done,
+    Event,
+    Job,
+    Metrics,
+    Outcome,
+    Params,
+    Point,
+    StopReason,
+    TrialRecord,
+    Wait,
+)
+
+
+class ProposalRole(Protocol):
+    """A new trial's parameters, with what the sampler wants remembered."""
+
+    @property
+    def params(self) -> Params: ...
+    @property
+    def sampler_state(self) -> dict[str, Any]: ...
+    @property
+    def search_state(self) -> dict[str, Any]: ...
+
+
+class SearchRole(Protocol):
+    """Who proposes trials and judges them while they run."""
+
+    def may_ask(self, number: int) -> bool: ...
+    def is_exhausted(self, number: int, enqueued: int = 0) -> bool: ...
+    def propose(self, number: int, fixed: Params | None = None) -> ProposalRole: ...
+    def report(self, number: int, point: Point) -> StopReason | None: ...
+    def finished(self, record: TrialRecord) -> None: ...
+
+
+class Store(Protocol):
+    """Who remembers: every call is durable when it returns."""
+
+    def records(self, *, points: bool = False) -> list[TrialRecord]: ...
+    def losses(self) -> dict[int, int]: ...
+    def start(
+        self,
+        number: int,
+        params: Params,
+        *,
+        seed: int,
+        epochs: int,
+        enqueued: bool = False,
+        subject: int | None = None,
+        sampler_state: Mapping[str, Any] | None = None,
+        search_state: Mapping[str, Any] | None = None,
+    ) -> TrialRecord: ...
+    def restart(self, number: int, attempt: int) -> None: ...
+    def add_point(
+        self, number: int, point: Point, *, attempt: int, first: bool = False, worker: str | None = None
+    ) -> None: ...
+    def finish(
+        self,
+        number: int,
+        reason: StopReason,
+        *,
+        values: Sequence[float] | None,
+        metrics: Metrics,
+        best_step: int | None,
+        attempt: int,
+        events: Sequence[Event] = (),
+        worker: str | None = None,
+    ) -> None: ...
+
+
+class JobSource(Protocol):
+    """What a runner sees: where jobs come from and where their news go."""
+
+    def ask(self) -> Job | Wait | Done: ...
+    def report(self, number: int, point: Point) -> Decision: ...
+    def finish(self, number: int, outcome: Outcome) -> None: ...
+    def working(self, number: int, worker: str) -> None: ...
+    def request_stop(self) -> None: ...
+    @property
+    def stop_requested(self) -> bool: ...
+
+
+class Listener(Protocol):
+    """Somebody who watches a study run, such as the live table on the terminal."""
+
+    def started(self, job: Job) -> None: ...
+    def reported(self, number: int, point: Point) -> None: ...
+    def finished(self, record: TrialRecord) -> None: ...
