@@ -9,6 +9,8 @@ from typing import Any
 from sqlalchemy import create_engine, text
 
 from hpo import service
+from hpo.interrupt import Interrupt
+from hpo.trial import Point
 
 BRANIN: dict[str, Any] = {
     "name": "branin",
@@ -20,6 +22,21 @@ BRANIN: dict[str, Any] = {
     "seed": 3,
     "retrain": {"confirm": 0, "pick": "f1"},
 }
+
+
+class StopAfter:
+    """Requests a stop after so many reports, as a Ctrl-C would."""
+
+    def __init__(self, interrupt: Interrupt, reports: int) -> None:
+        self.interrupt, self.left = interrupt, reports
+
+    def started(self, job: object) -> None: ...
+    def finished(self, record: object) -> None: ...
+
+    def reported(self, number: int, point: Point) -> None:
+        self.left -= 1
+        if self.left == 0:
+            self.interrupt.request()
 
 
 def write(folder: Path, **fields: Any) -> Path:

@@ -14,7 +14,7 @@ from hpo.spec import StudySpec
 from hpo.trial import Goal, Point, StopKind, TrialState, best_point, derive_seed
 from objectives.analytic.functions import FUNCTIONS
 from tests import studies
-from tests.studies import launch, rows
+from tests.studies import StopAfter, launch, rows
 
 
 def params_and_values(launched: service.Launched) -> list[tuple[Any, ...]]:
@@ -87,21 +87,6 @@ def test_enqueued_points_go_first_and_appended_ones_next(tmp_path: Path, sqlite_
     assert trials[1].params["x0"] == 3.0
     assert trials[3].params == {"x0": 5.0, "x1": 6.0}
     assert [t.enqueued for t in trials] == [True, True, False, True, False]
-
-
-class StopAfter:
-    """Requests a stop after so many reports, as a Ctrl-C would."""
-
-    def __init__(self, interrupt: Interrupt, reports: int) -> None:
-        self.interrupt, self.left = interrupt, reports
-
-    def started(self, job: object) -> None: ...
-    def finished(self, record: object) -> None: ...
-
-    def reported(self, number: int, point: Point) -> None:
-        self.left -= 1
-        if self.left == 0:
-            self.interrupt.request()
 
 
 @pytest.mark.parametrize("reports", [1, 4, 9, 22])

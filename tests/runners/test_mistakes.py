@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from hpo import runners
 from hpo.errors import StorageError, StorageLost
 from hpo.trial import StopReason, TrialState
 from storage.trials import TrialStore
@@ -40,21 +38,6 @@ MISTAKES = {
         "f1 was nan",
     ),
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def local_ray() -> Iterator[None]:
-    import hpo.runners.ray_tune as room
-
-    room._start(0)
-    room._ours = False
-    yield
-    room.ray.shutdown()
-
-
-@pytest.fixture(params=runners.names())
-def runner(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)

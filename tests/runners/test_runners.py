@@ -5,7 +5,6 @@ from __future__ import annotations
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,8 @@ import pytest
 from hpo import runners, service
 from hpo.errors import UnknownName
 from hpo.interrupt import Interrupt
-from hpo.trial import Point, TrialState
-from tests.studies import launch, rows
+from hpo.trial import TrialState
+from tests.studies import StopAfter, launch, rows
 
 pytestmark = pytest.mark.ray
 DETERMINISTIC: dict[str, Any] = {
@@ -31,27 +30,11 @@ DETERMINISTIC: dict[str, Any] = {
 }
 
 
-@pytest.fixture(scope="module", autouse=True)
-def local_ray() -> Iterator[None]:
-    """One Ray for the whole file, which is not hpo's to end: starting one takes seconds."""
-    import hpo.runners.ray_tune as room
-
-    room._start(0)
-    room._ours = False
-    yield
-    room.ray.shutdown()
-
-
 def facts(launched: service.Launched) -> list[tuple[Any, ...]]:
     return [
         (t.number, t.state, t.params, t.values, t.reason, t.best_step, [p.metrics for p in t.points])
         for t in launched.snapshot.trials
     ]
-
-
-@pytest.fixture(params=runners.names())
-def runner(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
 
 
 @pytest.fixture(scope="module")
@@ -96,19 +79,6 @@ def test_a_failing_trial_fails_alone(tmp_path: Path, sqlite_url: str, runner: st
     states = [t.state for t in launched.snapshot.trials]
     assert states == [TrialState.COMPLETE, TrialState.FAIL] * 4
     assert "ValueError: odd" in launched.snapshot.trials[1].reason.message  # type: ignore[union-attr]
-
-
-class StopAfter:
-    def __init__(self, interrupt: Interrupt, reports: int) -> None:
-        self.interrupt, self.left = interrupt, reports
-
-    def started(self, job: object) -> None: ...
-    def finished(self, record: object) -> None: ...
-
-    def reported(self, number: int, point: Point) -> None:
-        self.left -= 1
-        if self.left == 0:
-            self.interrupt.request()
 
 
 def test_an_interrupted_study_goes_on(
