@@ -7,19 +7,14 @@ is wrong, 130 interrupted. Nothing heavy is imported before a command needs it.
 from __future__ import annotations
 
 import os
-import re
 import shlex
-import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 
-if TYPE_CHECKING:
-    from hpo.interrupt import Interrupt
+from hpo.terminal import DEFAULT_STORAGE, command_line, fail, live_table, say, stopping_on_signals, write_new
 
 app = typer.Typer(
     help="Search hyperparameters of PyTorch models, keep what was learned, ship the best.",
@@ -32,7 +27,6 @@ app = typer.Typer(
 Storage = Annotated[
     str, typer.Option("--storage", envvar="HPO_STORAGE", help="Database URL (HPO_STORAGE).", show_default=True)
 ]
-DEFAULT_STORAGE = "sqlite:///hpo.db"
 Runs = Annotated[Path, typer.Option("--runs", envvar="HPO_RUNS", help="Where new studies keep checkpoints (HPO_RUNS).")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 StudyName = Annotated[str, typer.Argument(metavar="STUDY", help="The study's name.")]
@@ -51,9 +45,9 @@ def main() -> None:
     try:
         app(prog_name="hpo")
     except UserError as error:
-        _fail(str(error), 2)
+        fail(str(error), 2)
     except HpoError as error:
-        _fail(str(error), 1)
+        fail(str(error), 1)
     except BrokenPipeError:
         # Somebody closed our stdout (| head); that is no failure worth a traceback.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -72,8 +66,8 @@ def init(
     if out is None:
         typer.echo(text, nl=False)
         return
-    _write_new(out, text)
-    _say(f"Wrote {out}. Next: hpo launch {out}")
+    write_new(out, text)
+    say(f"Wrote {out}. Next: hpo launch {out}")
 
 
 @app.command()
@@ -100,7 +94,7 @@ def make_data(
     options: dict[str, Any] = {"seed": seed, **printing.whole_numbers(more or [])}
     if records is not None:
         options["records"] = records
-    _say(f"Made {service.make_data(objective, out, options)}.")
+    say(f"Made {service.make_data(objective, out, options)}.")
 
 
 @app.command()
@@ -125,12 +119,12 @@ def launch(
     from hpo import service
     from hpo.printing import launch_summary
 
-    again = _again(f"launch {shlex.quote(str(path))}", storage=storage, runs=runs, runner=runner, workers=workers)
-    with _stopping_on_signals(again) as interrupt, _live() as live:
+    again = command_line(f"launch {shlex.quote(str(path))}", storage=storage, runs=runs, runner=runner, workers=workers)
+    with stopping_on_signals(again) as interrupt, live_table() as live:
         launched = service.launch(
             path, storage=storage, runs=runs, runner=runner, workers=workers, interrupt=interrupt, listeners=live
         )
-    typer.echo(launch_summary(launched, again, _again("", storage=storage).removeprefix("hpo").strip()))
+    typer.echo(launch_summary(launched, again, command_line("", storage=storage).removeprefix("hpo").strip()))
     if launched.how == "interrupted":
         raise typer.Exit(130)
     if launched.all_failed:
@@ -208,8 +202,8 @@ def retrain(
     """Train the picked trial on the full budget with several seeds, and read the test set."""
     from hpo import printing, service
 
-    again = _again(f"retrain {name}", trial=trial, pick=pick, storage=storage, runner=runner, workers=workers)
-    with _stopping_on_signals(again) as interrupt, _live() as live:
+    again = command_line(f"retrain {name}", trial=trial, pick=pick, storage=storage, runner=runner, workers=workers)
+    with stopping_on_signals(again) as interrupt, live_table() as live:
         retrained = service.retrain(
             storage, name, trial=trial, pick=printing.policy(pick), runner=runner, workers=workers,
             interrupt=interrupt, listeners=live,
@@ -261,7 +255,7 @@ def dashboard(
     """Open optuna-dashboard on this storage, on loopback only."""
     from hpo import service
 
-    service.dashboard(storage, port, lambda url: _say(f"optuna-dashboard on {url} (Ctrl-C ends it)"))
+    service.dashboard(storage, port, lambda url: say(f"optuna-dashboard on {url} (Ctrl-C ends it)"))
 
 
 @app.command()
@@ -276,7 +270,7 @@ def delete(
     service.snapshot(storage, name)  # an unknown name is told before anything is asked
     if not yes and not typer.confirm(f"Delete study {name!r} with all its trials and checkpoints?", err=True):
         raise typer.Exit(1)
-    _say(f"Deleted study {name!r} and its folder {service.delete(storage, name)}.")
+    say(f"Deleted study {name!r} and its folder {service.delete(storage, name)}.")
 
 
 @app.callback(invoke_without_command=True)
@@ -288,90 +282,6 @@ def _version(
 
         typer.echo(f"hpo {__version__}")
         raise typer.Exit
-
-
-@contextmanager
-def _stopping_on_signals(command: str) -> Iterator[Interrupt]:
-    """The first Ctrl-C (or SIGTERM) asks everything to stop with a checkpoint; the second leaves."""
-    from hpo.interrupt import Interrupt
-
-    interrupt = Interrupt()
-
-    def on_signal(number: int, frame: object) -> None:
-        # Not through rich and not through sys.stderr: the code that this handler interrupts
-        # may hold their locks.
-        if interrupt.requested:
-            # No cleanup: every acknowledged report is committed, and the next launch settles the rest.
-            os.write(2, f"\nLeft at once. Go on with: {command}\n".encode())
-            os._exit(130)
-        interrupt.request()
-        notice = f"Stopping at the next step, with a checkpoint (again: leave at once). Go on with: {command}"
-        if not any(table.notify(notice) for table in _tables):
-            os.write(2, f"\n{notice}\n".encode())
-
-    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield interrupt
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-@contextmanager
-def _live() -> Iterator[Callable[..., Any]]:
-    """A maker of listeners that shows progress on stderr, closed on leaving."""
-    from contextlib import ExitStack
-
-    with ExitStack() as stack:
-
-        def make(plan: Any, ended: Any) -> list[Any]:
-            from hpo.reports.live import LiveTable
-
-            table = LiveTable(plan.goals, plan.spec.budget.trials, already=ended)
-            stack.callback(_tables.remove, table)
-            _tables.append(table)
-            return [stack.enter_context(table)]
-
-        yield make
-
-
-_tables: list[Any] = []  # the live tables on the terminal, for the signal handler
-
-
-def _again(command: str, **options: Any) -> str:
-    """The command line that goes on with what is being done, with the options that were not the defaults."""
-    words = ["hpo", command] if command else ["hpo"]
-    for name, value in options.items():
-        if value is None or (
-            name == "storage" and (value == DEFAULT_STORAGE or os.environ.get("HPO_STORAGE") == value)
-        ):
-            continue
-        if name == "runs" and (value == Path("runs") or os.environ.get("HPO_RUNS") == str(value)):
-            continue
-        # A password in a URL stays out of what a terminal keeps.
-        shown = re.sub(r"(://[^:/@]*:)[^@]*@", r"\1***@", str(value))
-        words += [f"--{name}", shlex.quote(shown)]
-    return " ".join(words)
-
-
-def _write_new(path: Path, text: str) -> None:
-    try:
-        with path.open("x", encoding="utf-8") as file:
-            file.write(text)
-    except FileExistsError:
-        _fail(f"{path} exists already; hpo never overwrites a study file.", 2)
-    except OSError as error:
-        _fail(f"Cannot write {path}: {error.strerror}.", 2)
-
-
-def _say(text: str) -> None:
-    # Not typer.echo: it keeps the real stderr, and would write into the middle of the live table.
-    print(text, file=sys.stderr, flush=True)
-
-
-def _fail(message: str, code: int) -> NoReturn:
-    _say(f"hpo: {message}")
-    raise SystemExit(code)
 
 
 if __name__ == "__main__":

@@ -6,9 +6,11 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from hpo.spec import StudySpec
+from hpo.training.health import Rule
 from hpo.training.settings import TrainerSettings
 from hpo.trial import Goal
 from search_spaces import SearchSpace
@@ -29,6 +31,12 @@ class Plan:
     data: dict[str, Any]
     data_fingerprint: str
     import_from: str | None = None
+    rules: tuple[Rule, ...] = ()
+
+    @property
+    def mirror(self) -> Path | None:
+        """The study's own folder at the second place, where one is asked for."""
+        return Path(self.spec.mirror) / self.name if self.spec.mirror else None
 
     @property
     def name(self) -> str:

@@ -116,7 +116,7 @@ def _trainer(spec: StudySpec, objective: Objective, space: SearchSpace) -> Train
     for name in given:
         if name in space:
             raise StudyFileError(f"trainer: {name} is fixed here and searched in the search space; keep one of them.")
-    settings = TrainerSettings.model_validate({**objective.default_trainer, **given})
+    settings = TrainerSettings.layered(objective.default_trainer, given)
     if isinstance(objective, TrainingObjective):
         _check_trainer_params(settings, space)
     return settings

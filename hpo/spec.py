@@ -15,21 +15,9 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from hpo.errors import SpaceError, StudyFileError, UnknownName
-from hpo.training.settings import TrainerSettings
+from hpo.training.settings import Duration, TrainerSettings
 from hpo.trial import Direction
 from search_spaces import SearchSpace
-
-_UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-
-
-def seconds(value: object) -> float:
-    """A duration in seconds: a number, or text such as ``90s``, ``30m``, ``1.5h``, ``2d``."""
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return float(value)
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smhd])\s*", str(value))
-    if not match:
-        raise ValueError("a duration is a number of seconds, or text like 90s, 30m, 1.5h, 2d")
-    return float(match[1]) * _UNITS_S[match[2]]
 
 
 def _whole(value: object) -> object:
@@ -40,7 +28,6 @@ def _whole(value: object) -> object:
 
 
 Count = Annotated[int, BeforeValidator(_whole)]
-Duration = Annotated[float, BeforeValidator(seconds), Field(gt=0, allow_inf_nan=False)]
 
 
 class _Part(BaseModel):
@@ -108,6 +95,39 @@ class RetrainSpec(_Part):
         return seeds
 
 
+class ValidationSpec(_Part):
+    """How ``hpo validate`` cross-validates; None leaves the study's own epochs and patience."""
+
+    folds: Count = Field(default=5, ge=2)
+    epochs: Count | None = Field(default=None, ge=1)
+    patience: Count | None = Field(default=None, ge=1)
+
+
+class GateSpec(_Part):
+    """A threshold that a model must meet to be released.
+
+    ``over`` says where ``metric`` is looked up: in the shipped model's figures on the
+    ``test`` set, in each of its ``groups`` there, over the ``folds`` of cross-validation
+    (then ``statistic`` says which figure of them), in the ``run`` that trained it, or in
+    the ``export``'s figures (every format must meet it).
+    """
+
+    metric: str
+    over: Literal["test", "groups", "folds", "run", "export"] = "test"
+    at_least: float | None = Field(default=None, allow_inf_nan=False)
+    at_most: float | None = Field(default=None, allow_inf_nan=False)
+    statistic: Literal["mean", "std", "min", "max"] | None = None
+    name: str | None = None
+
+    @model_validator(mode="after")
+    def _has_one_bound(self) -> GateSpec:
+        if (self.at_least is None) == (self.at_most is None):
+            raise ValueError("a gate needs either at_least or at_most")
+        if self.statistic is not None and self.over != "folds":
+            raise ValueError("only a gate over folds has a statistic")
+        return self
+
+
 class ExportSpec(_Part):
     """Formats to ship, and how far each may differ from PyTorch: atol + rtol·|value|."""
 
@@ -135,6 +155,11 @@ class StudySpec(_Part):
     runner: str = "inline"
     trainer: TrainerSettings = TrainerSettings()
     enqueue: list[dict[str, Any]] = []
+    health: dict[str, float | bool] = {}
+    mirror: str | None = None
+    baselines: list[str] | None = None
+    validation: ValidationSpec = ValidationSpec()
+    gates: list[GateSpec] = []
     retrain: RetrainSpec = RetrainSpec()
     export: ExportSpec = ExportSpec()
 

@@ -309,6 +309,7 @@ def _after_death(losses: int) -> StopReason:
 
 def make_job(plan: Plan, record: TrialRecord, series: str, folder: Path, *, resume: bool = False) -> Job:
     """What a worker gets for a trial; the same trial always gets the same."""
+    name = f"{series}-{record.number:05d}"
     return Job(
         study=plan.name,
         series=series,
@@ -322,9 +323,13 @@ def make_job(plan: Plan, record: TrialRecord, series: str, folder: Path, *, resu
         seed=record.seed,
         data_seed=plan.spec.seed,
         epochs=record.epochs,
-        folder=str(folder / f"{series}-{record.number:05d}"),
+        folder=str(folder / name),
         attempt=record.attempts,
         resume=resume,
+        reported=record.last_step,
+        fold=record.fold,
+        mirror=None if plan.mirror is None else str(plan.mirror / name),
+        rules=plan.rules,
         deterministic=plan.spec.deterministic,
         report=plan.spec.report,
         import_from=plan.import_from,

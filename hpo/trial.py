@@ -13,6 +13,7 @@ from enum import StrEnum
 from numbers import Integral
 from typing import Any
 
+from hpo.training.health import Rule
 from hpo.training.settings import TrainerSettings
 
 Params = dict[str, Any]
@@ -153,6 +154,9 @@ class Job:
     ``goals`` name, among others, the once-measured metrics that the worker must measure.
     ``report`` says whether the best or the last epoch gives the trial its value and weights.
     ``use_test`` allows reading the test set, which retraining alone may do.
+    ``reported`` is the last step that is known already; a checkpoint may be further on.
+    ``fold`` (index from 0, of how many) asks for one part of a cross-validation.
+    ``mirror`` is a second folder for the checkpoints. ``rules`` say what is healthy.
     ``import_from`` is a folder appended to ``sys.path`` so that an objective given as
     ``package.module:Class`` beside its study file can be found.
     """
@@ -175,6 +179,10 @@ class Job:
     use_test: bool = False
     deterministic: bool = False
     report: str = "best"
+    reported: int = 0
+    fold: tuple[int, int] | None = None
+    mirror: str | None = None
+    rules: tuple[Rule, ...] = ()
     import_from: str | None = None
 
 
@@ -219,6 +227,7 @@ class TrialRecord:
     points: tuple[Point, ...] = ()
     subject: int | None = None  # the search's trial that this one repeats (confirm, retrain)
     epochs: int = 0  # the horizon it was given
+    fold: tuple[int, int] | None = None  # (index, of how many) in a cross-validation
 
 
 class TrialStopped(BaseException):

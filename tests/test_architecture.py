@@ -17,6 +17,7 @@ FLOORS = {
     "hpo.errors": 0,
     "search_spaces": 1,
     "hpo.training.settings": 1,
+    "hpo.training.health": 1,
     "hpo.trial": 2,
     "hpo.training": 3,
     "hpo.evaluation": 3,
@@ -41,6 +42,7 @@ FLOORS = {
     "hpo.session": 9,
     "hpo.service": 10,
     "hpo.printing": 11,
+    "hpo.terminal": 11,
     "cli": 12,
     "hpo": -1,  # the package itself: a version and nothing else
 }
@@ -49,7 +51,7 @@ LIBRARIES = {
     "torch": ("hpo/training/", "hpo/evaluation/", "hpo/export/", "objectives/"),
     "ray": ("hpo/runners/ray_tune.py",),
     "optuna": ("hpo/search/", "storage/database.py"),
-    "optuna_dashboard": ("hpo/service.py",),
+    "optuna_dashboard": ("hpo/service/",),
     "sqlalchemy": ("storage/",),
     "alembic": ("storage/",),
     "typer": ("cli.py",),
@@ -59,7 +61,7 @@ LIBRARIES = {
     "plotly": ("hpo/reports/",),
     "jinja2": ("hpo/reports/",),
 }
-WITHOUT_TORCH = {"hpo/training/settings.py", "hpo/training/__init__.py"}
+WITHOUT_TORCH = {"hpo/training/settings.py", "hpo/training/health.py", "hpo/training/__init__.py"}
 
 
 def _sources() -> list[Path]:

@@ -111,7 +111,7 @@ class _Fit:
             settings.schedule,
             epochs=self.job.epochs,
             updates_per_epoch=math.ceil(len(self.train) / settings.accumulation),
-            warmup_epochs=settings.warmup_epochs,
+            warmup_epochs=settings.warmup_epochs or 0,
         )
         self.progress = Progress(self.job.monitor, settings.early_stopping)
         self._last_counts = self.job.report == "last"  # so every new epoch gives the trial its value

@@ -1,168 +1,33 @@
-"""Every use case as one function; the only place where the concrete parts are put together."""
+"""Use cases from a picked trial to a released model: retrain, export, verify."""
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hpo import environment
-from hpo.choice import Choice, Policy
-from hpo.choice import choose as choose_trial
-from hpo.creation import create_or_check, owns_folder
-from hpo.errors import UserError, WorkError
+from hpo.choice import Policy
+from hpo.errors import UserError
 from hpo.export.retrain import RetrainSummary, summarise
 from hpo.interrupt import Interrupt
 from hpo.plan import Plan
-from hpo.resolve import resolve
-from hpo.roles import Listener
-from hpo.session import check_runner, open_session, run_confirmation, run_search, stored_plan
-from hpo.spec import StudySpec
+from hpo.service.looking import choose_from, get_trial
+from hpo.service.running import MakeListeners
+from hpo.session import open_session, stored_plan
 from hpo.study import FixedJobs, make_job
-from hpo.trial import Event, Metrics, TrialRecord, TrialState
+from hpo.trial import Event, Metrics, TrialRecord
 from objectives import registry
 from objectives.base import TrainingObjective
 from storage import codec
 from storage.database import Database
-from storage.leases import Lease
 from storage.records import RETRAIN, ModelRecord, Snapshot
-from storage.studies import StoredStudy, Studies, StudySummary
+from storage.studies import StoredStudy, Studies
 
 if TYPE_CHECKING:
     from hpo.export.bundle import ModelBundle
     from hpo.export.verify import VerifyReport
-
-MakeListeners = Callable[[Plan, Sequence[TrialRecord]], Sequence[Listener]]
-
-
-@dataclass(frozen=True)
-class Launched:
-    """What a launch came to."""
-
-    name: str
-    how: str  # done, interrupted
-    snapshot: Snapshot
-    choice: Choice | None = None  # None before a trial completed, or when interrupted
-
-    @property
-    def all_failed(self) -> bool:
-        """Whether there are trials and each one failed: the work failed, not just a trial."""
-        states = {trial.state for trial in self.snapshot.trials}
-        return states == {TrialState.FAIL}
-
-
-def check(path: Path) -> Plan:
-    """The plan of a study file, with everything about it checked; nothing is written.
-
-    Raises:
-        UserError: something in the file is wrong.
-    """
-    spec, _ = StudySpec.load(path)
-    return resolve(spec, str(path), str(path.resolve().parent))
-
-
-def launch(
-    path: Path,
-    *,
-    storage: str,
-    runs: Path,
-    runner: str | None = None,
-    workers: int | None = None,
-    interrupt: Interrupt | None = None,
-    listeners: MakeListeners = lambda plan, ended: (),
-) -> Launched:
-    """Create, resume or extend the study of a file, run it, and confirm the top of its front.
-
-    Args:
-        runs: where a new study puts its folder of trials.
-        listeners: made from the plan and the trials that ended in earlier launches.
-
-    Raises:
-        UserError: the file, the storage or the combination of both is wrong; StudyChanged
-            and StudyBusy among them. Nothing has been written then.
-        RunnerFailed: the runner broke; the study can be launched again.
-    """
-    spec, text = StudySpec.load(path)
-    plan = resolve(spec, str(path), str(path.resolve().parent))
-    check_runner(plan, runner, workers)
-    with Database(storage, create=True) as database:
-        studies = Studies(database)
-        study = create_or_check(studies, plan, text, runs)
-        with open_session(database, studies, study, plan, runner, workers, interrupt) as session:
-            if study.record.spec_yaml != text or study.import_from != plan.import_from:
-                studies.update_file(study, text, plan.import_from)
-            ended = [record for record in studies.trials(study).records() if record.state.is_finished]
-            session = replace(session, listeners=listeners(plan, ended))
-            run_search(session)
-            if not session.interrupt.requested:
-                run_confirmation(session)
-            how = "interrupted" if session.interrupt.requested else "done"
-        found = studies.snapshot(plan.name)
-        choice = _choose(found, plan.spec, None, ()) if how == "done" and _has_completed(found) else None
-        return Launched(plan.name, how, found, choice)
-
-
-def summaries(storage: str) -> list[StudySummary]:
-    """One summary per study of a database."""
-    with Database(storage) as database:
-        return Studies(database).summaries()
-
-
-def snapshot(storage: str, name: str) -> Snapshot:
-    """Everything known of a study.
-
-    Raises:
-        StorageError, UnknownName: there is no such database or study.
-    """
-    with Database(storage) as database:
-        return Studies(database).snapshot(name)
-
-
-def choose(
-    storage: str, name: str, *, pick: Policy | None = None, where: Sequence[str] = ()
-) -> tuple[Snapshot, Choice]:
-    """The trial that a policy picks among those for which every comparison holds.
-
-    Raises:
-        UserError: no trial is left, or the policy or a comparison is wrong.
-    """
-    found = snapshot(storage, name)
-    return found, _choose(found, StudySpec.parse(found.study.spec_yaml, name), pick, where)
-
-
-def delete(storage: str, name: str) -> Path:
-    """Remove a study from the database, and its folder; the folder's path.
-
-    Raises:
-        StudyBusy: it is being run.
-    """
-    with Database(storage) as database:
-        studies = Studies(database)
-        study = studies.get(name)
-        with Lease(database, study.id, name):
-            folder, is_own = Path(study.folder), owns_folder(study)
-            studies.delete(study)
-            if is_own:
-                try:
-                    shutil.rmtree(folder)
-                except OSError as error:
-                    raise WorkError(
-                        f"Study {name!r} is deleted, but not all of {folder}: {error.strerror}. Remove it by hand."
-                    ) from error
-        return folder
-
-
-def report(storage: str, name: str, out: Path) -> list[Path]:
-    """Write the report of a study; the files, the page first."""
-    from hpo.reports.page import write_report
-
-    found = snapshot(storage, name)
-    chosen = None
-    if _has_completed(found):
-        chosen = _choose(found, StudySpec.parse(found.study.spec_yaml, name), None, ()).number
-    return write_report(found, out, chosen=chosen)
 
 
 @dataclass(frozen=True)
@@ -205,7 +70,7 @@ def retrain(
         if trial is not None:
             promise = get_trial(found, trial)
         else:
-            promise = get_trial(found, _choose(found, plan.spec, pick, ()).number)
+            promise = get_trial(found, choose_from(found, plan.spec, pick, ()).number)
         with open_session(database, studies, study, plan, runner, workers, interrupt) as session:
             session = replace(session, listeners=listeners(plan, ()))
             policy = plan.spec.retrain
@@ -287,40 +152,6 @@ def verify(bundle: Path, import_from: Path | None = None) -> VerifyReport:
     return verify_bundle(bundle, import_from=None if import_from is None else str(import_from.resolve()))
 
 
-def dashboard(storage: str, port: int, ready: Callable[[str], None]) -> None:
-    """Serve optuna-dashboard for a storage on loopback until interrupted.
-
-    Raises:
-        UserError: there is no such database, or the port is taken.
-    """
-    with Database(storage):
-        pass  # told in our words, and before anything is served
-    import optuna_dashboard
-
-    ready(f"http://127.0.0.1:{port}/dashboard")
-    try:
-        optuna_dashboard.run_server(storage, host="127.0.0.1", port=port)
-    except OSError as error:
-        raise UserError(f"Cannot serve on port {port}: {error.strerror}. Try --port with another.") from error
-
-
-def make_data(objective: str, out: Path, options: Mapping[str, Any]) -> Path:
-    """Make an objective's data with its own maker.
-
-    Raises:
-        UserError: the objective has no maker, or an option is wrong.
-    """
-    return registry.find(objective, str(Path.cwd())).make_data(out, **options)
-
-
-def _choose(found: Snapshot, spec: StudySpec, pick: Policy | None, where: Sequence[str]) -> Choice:
-    return choose_trial(found, spec, pick, where)
-
-
-def _has_completed(found: Snapshot) -> bool:
-    return any(trial.state is TrialState.COMPLETE for trial in found.trials)
-
-
 def _newest_retraining(studies: Studies, study: StoredStudy, plan: Plan, found: Snapshot) -> Retrained:
     runs = found.others.get(RETRAIN, ())
     if not runs:
@@ -369,14 +200,3 @@ def _origin(plan: Plan, retrained: Retrained, shipped: TrialRecord) -> dict[str,
         "best_epoch": shipped.best_step,
         "environment": environment.describe(),
     }
-
-
-def get_trial(found: Snapshot, number: int) -> TrialRecord:
-    """A trial by its number.
-
-    Raises:
-        UserError: there is no such trial.
-    """
-    if not 0 <= number < len(found.trials):
-        raise UserError(f"Study {found.study.name!r} has trials 0 to {len(found.trials) - 1}; there is no {number}.")
-    return found.trials[number]

@@ -1,0 +1,102 @@
+"""The terminal around a command: Ctrl-C, the live table, messages, the line that goes on with it."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from hpo.interrupt import Interrupt
+
+DEFAULT_STORAGE = "sqlite:///hpo.db"
+
+
+@contextmanager
+def stopping_on_signals(command: str) -> Iterator[Interrupt]:
+    """The first Ctrl-C (or SIGTERM) asks everything to stop with a checkpoint; the second leaves."""
+    from hpo.interrupt import Interrupt
+
+    interrupt = Interrupt()
+
+    def on_signal(number: int, frame: object) -> None:
+        # Not through rich and not through sys.stderr: the code that this handler interrupts
+        # may hold their locks.
+        if interrupt.requested:
+            # No cleanup: every acknowledged report is committed, and the next launch settles the rest.
+            os.write(2, f"\nLeft at once. Go on with: {command}\n".encode())
+            os._exit(130)
+        interrupt.request()
+        notice = f"Stopping at the next step, with a checkpoint (again: leave at once). Go on with: {command}"
+        if not any(table.notify(notice) for table in _tables):
+            os.write(2, f"\n{notice}\n".encode())
+
+    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield interrupt
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def live_table() -> Iterator[Callable[..., Any]]:
+    """A maker of listeners that shows progress on stderr, closed on leaving."""
+    from contextlib import ExitStack
+
+    with ExitStack() as stack:
+
+        def make(plan: Any, ended: Any) -> list[Any]:
+            from hpo.reports.live import LiveTable
+
+            table = LiveTable(plan.goals, plan.spec.budget.trials, already=ended)
+            stack.callback(_tables.remove, table)
+            _tables.append(table)
+            return [stack.enter_context(table)]
+
+        yield make
+
+
+_tables: list[Any] = []  # the live tables on the terminal, for the signal handler
+
+
+def command_line(command: str, **options: Any) -> str:
+    """The command line that goes on with what is being done, with the options that were not the defaults."""
+    words = ["hpo", command] if command else ["hpo"]
+    for name, value in options.items():
+        if value is None or (
+            name == "storage" and (value == DEFAULT_STORAGE or os.environ.get("HPO_STORAGE") == value)
+        ):
+            continue
+        if name == "runs" and (value == Path("runs") or os.environ.get("HPO_RUNS") == str(value)):
+            continue
+        # A password in a URL stays out of what a terminal keeps.
+        shown = re.sub(r"(://[^:/@]*:)[^@]*@", r"\1***@", str(value))
+        words += [f"--{name}", shlex.quote(shown)]
+    return " ".join(words)
+
+
+def write_new(path: Path, text: str) -> None:
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        fail(f"{path} exists already; hpo never overwrites a study file.", 2)
+    except OSError as error:
+        fail(f"Cannot write {path}: {error.strerror}.", 2)
+
+
+def say(text: str) -> None:
+    # Not typer.echo: it keeps the real stderr, and would write into the middle of the live table.
+    print(text, file=sys.stderr, flush=True)
+
+
+def fail(message: str, code: int) -> NoReturn:
+    say(f"hpo: {message}")
+    raise SystemExit(code)
