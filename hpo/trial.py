@@ -117,13 +117,15 @@ class Point:
     """What a trial reports at the end of one step (epoch). Steps count from 1.
 
     ``checkpoint`` is the file, relative to the trial's folder, that was durable before
-    this point was sent; None when the step left no checkpoint.
+    this point was sent; None when the step left no checkpoint. ``rewinds`` when the trial
+    went back to an earlier checkpoint: what was told of this step and later ones is void.
     """
 
     step: int
     metrics: Metrics
     checkpoint: str | None = None
     events: tuple[Event, ...] = ()
+    rewinds: bool = False
 
 
 @dataclass(frozen=True)
@@ -268,6 +270,7 @@ class TrialContext:
         self._events: list[Event] = []
         self._checkpoint: str | None = None
         self._last_step = 0
+        self._rewinds = False
 
     @property
     def stop_requested(self) -> bool:
@@ -282,6 +285,11 @@ class TrialContext:
         """Say that ``path`` (relative to the folder) is durable; call it before ``report``."""
         self._checkpoint = path
 
+    def rewind(self, step: int) -> None:
+        """Say that training goes on after ``step`` again: what was reported of later ones is void."""
+        if step < self._last_step:
+            self._last_step, self._rewinds = step, True
+
     def report(self, step: int, /, **metrics: float) -> None:
         """Send the metrics of a finished step: 1, 2, ..., each larger than the one before.
 
@@ -295,8 +303,8 @@ class TrialContext:
             )
         step = self._last_step = int(step)
         numbers = {name: float(value) for name, value in metrics.items()}
-        point = Point(step, numbers, self._checkpoint, self.take_events())
-        self._checkpoint = None
+        point = Point(step, numbers, self._checkpoint, self.take_events(), self._rewinds)
+        self._checkpoint, self._rewinds = None, False
         decision = self._send(point)
         if decision.stop is not None:
             raise TrialStopped(decision.stop)

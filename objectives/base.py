@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from hpo.errors import ExportFailed, UserError
+from hpo.errors import ExportFailed, UnknownName, UserError
+from hpo.training.health import Rule
 from hpo.trial import Direction, Job, Metric, Metrics, Outcome, Params, TrialContext
 from search_spaces import SearchSpace
 
@@ -79,9 +80,40 @@ class Objective(ABC):
         """
         raise UserError(f"{type(self).__name__} makes no data.")
 
-    def baselines(self, data: Mapping[str, Any], data_seed: int, part: str) -> Mapping[str, Metrics]:
-        """What simpler methods reach on a part of the data (``validation`` or ``test``), by name."""
+    def baseline_names(self, data: Mapping[str, Any]) -> tuple[str, ...]:
+        """The baselines that there are, without computing any; every built-in objective has two or more."""
+        return ()
+
+    def baselines(
+        self, data: Mapping[str, Any], data_seed: int, part: str, names: Sequence[str] | None = None
+    ) -> Mapping[str, Metrics]:
+        """What simpler methods reach on a part of the data, by name, under the names of this objective's metrics.
+
+        Args:
+            part: ``validation``, or ``test``, where ``val_`` becomes ``test_``.
+            names: which of ``baseline_names``, in this order; None: all. Begin with ``chosen_baselines``.
+
+        Raises:
+            UnknownName: a name or part that there is not. DataError: the data cannot be used.
+        """
+        self.chosen_baselines(data, part, names)
         return {}
+
+    def chosen_baselines(
+        self, data: Mapping[str, Any], part: str, names: Sequence[str] | None = None
+    ) -> tuple[str, ...]:
+        """``names``, or all there are; for ``baselines`` to begin with, and for a study file to be held against.
+
+        Raises:
+            UnknownName: a name or part that there is not.
+        """
+        known = self.baseline_names(data)
+        if part not in ("validation", "test"):
+            raise UnknownName("part", part, ("validation", "test"))
+        for name in names or ():
+            if name not in known:
+                raise UnknownName("baseline", name, known)
+        return known if names is None else tuple(names)
 
     def split_ids(self, data: Mapping[str, Any], data_seed: int) -> Mapping[str, Sequence[str]]:
         """Which ids stand in which part of the data (train, validation, test); kept with the study."""
@@ -105,6 +137,11 @@ TRAINER_METRICS: Mapping[str, Metric] = {
     "epoch_s": Metric(help="seconds of the epoch, pauses left out", timing=True),
     "epoch_samples_per_s": Metric(Direction.MAXIMIZE, "training samples per second of the epoch", timing=True),
     "epoch_memory_mb": Metric(help="on a GPU the epoch's peak; on a CPU the process's resident size", timing=True),
+    "gpu_memory_share": Metric(help="the epoch's peak, of the GPU's memory (absent without one)", timing=True),
+    "gpu_utilisation_pct": Metric(
+        Direction.MAXIMIZE, "how busy the GPU was, mean of the epoch (absent without one)", timing=True
+    ),
+    "gpu_temperature_c": Metric(help="the GPU's highest temperature of the epoch (absent without one)", timing=True),
     "samples_per_s_spread": Metric(help="width of the 95 % interval of samples_per_s", once=True, timing=True),
     "samples_per_s": Metric(
         Direction.MAXIMIZE, "training samples per second, measured alone on the device", once=True, timing=True
@@ -119,10 +156,15 @@ TRAINER_METRICS: Mapping[str, Metric] = {
 class TrainingObjective(Objective):
     """An objective that trains a PyTorch model with the shared trainer.
 
-    A subclass says which metrics it adds, its space, and builds a ``Task``.
+    A subclass says which metrics it adds, its space, and builds a ``Task``. ``health``
+    holds its own rules of what a healthy run is, over the trainer's (``COMMON``) by name.
+    ``folds`` says whether ``task(job)`` honours ``job.fold``: validation is then the fold's
+    part of the training and validation data; the test set is never in it.
     """
 
     own_metrics: ClassVar[Mapping[str, Metric]] = {}
+    health: ClassVar[tuple[Rule, ...]] = ()
+    folds: ClassVar[bool] = False
     metrics: ClassVar[Mapping[str, Metric]] = TRAINER_METRICS
     default_goals: ClassVar[tuple[str, ...]] = ("val_loss",)
 
@@ -149,6 +191,21 @@ class TrainingObjective(Objective):
         raise ExportFailed(f"{type(self).__name__} must define model(params, facts) to be shipped as safetensors.")
 
     def run(self, job: Job, context: TrialContext) -> Outcome:
+        settings = job.trainer.with_params(job.params)
+        if settings.devices > 1:
+            from hpo.training.launching import run_together
+
+            return run_together(job, context, _task_of)
         from hpo.training.trainer import Trainer
 
-        return Trainer(job.trainer.with_params(job.params)).fit(self.task(job), context)
+        return Trainer(settings).fit(self.task(job), context)
+
+
+def _task_of(job: Job) -> Task:
+    """The task of a job, for a process that has nothing but the job."""
+    from objectives import registry
+
+    objective = registry.find(job.objective, job.import_from)
+    if not isinstance(objective, TrainingObjective):
+        raise TypeError(f"{job.objective} does not train with the shared trainer.")
+    return objective.task(job)

@@ -1,118 +1,319 @@
 """Checkpoints: written so that a crash at any moment leaves a whole one behind.
 
-Three files in a trial's folder. ``last.pt`` holds everything an exact resume needs,
-``last.prev.pt`` is the one before it, ``best.pt`` holds the weights of the epoch that
-gives the trial its value: the best, or where the study says ``report: last`` the last.
-A file is written beside its place, fsynced, and renamed into it. Every byte is covered
-by the CRC-32 that ``torch.save`` stores in its zip, so damage is seen before loading.
+In a trial's folder, ``last.pt`` holds everything an exact resume needs, ``last.prev.pt`` is
+the one before it, ``epoch-00012.pt`` an earlier one that is kept, and ``best.pt`` holds the
+weights of the epoch that gives the trial its value: the best, or where the study says
+``report: last`` the last. Every byte is covered by the CRC-32 that ``torch.save`` stores in
+its zip, so damage is seen before loading.
 
 Only tensors and plain containers go in; everything loads with ``weights_only=True``.
 """
 
 from __future__ import annotations
 
-import os
-import zipfile
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from hpo import durable
 from hpo.errors import DataError, TrialFailed
+from hpo.training.checkpoint_file import FORMAT, State, on_cpu, progress, read, save
+from hpo.training.mirror import Mirror
+from hpo.training.settings import TrainerSettings
 
 LAST = "last.pt"
 PREVIOUS = "last.prev.pt"
 BEST = "best.pt"
-FORMAT = 1
+START = "start.pt"
+
+_KEPT = re.compile(r"epoch-(\d+)\.pt")
+_MIRROR_WAIT_S = 60.0
+_MIRROR_CLEAR_S = 10.0
 
 
-def write_last(folder: Path, state: Mapping[str, Any]) -> None:
-    """Make ``state`` the newest checkpoint, durable on return; the one before stays as ``last.prev.pt``.
+class CheckpointFolder:
+    """A trial's checkpoints: all that the trainer sees of its folder and of the mirror.
 
-    Raises:
-        TrialFailed: the file cannot be written (disk full, folder gone).
+    A file that cannot be written is told as an event, once per cause, and training goes on.
+
+    Args:
+        settings: ``keep_best`` and ``keep_every`` count here.
+        event: takes a kind and a message, as ``TrialContext.event`` does.
+        mirror: a second folder for the same files.
     """
-    _write(folder / LAST, {"format": FORMAT, **state}, keep=folder / PREVIOUS)
 
+    LAST = LAST
 
-def write_best(folder: Path, epoch: int, model: Mapping[str, Tensor], metrics: Mapping[str, float]) -> None:
-    """Make these the weights that give the trial its value, durable on return.
+    def __init__(
+        self, folder: Path, settings: TrainerSettings, event: Callable[..., None], mirror: Path | None = None
+    ) -> None:
+        self._folder = folder
+        self._keep_best = settings.keep_best if settings.keep_best > 1 else 0  # best.pt is always there
+        self._keep_every = settings.keep_every
+        self._event = event
+        self._mirror = None if mirror is None else Mirror(folder, mirror, {LAST: PREVIOUS})
+        self._told: set[str] = set()
+        self._best: State | None = None  # when it could not be written
+        self._start: State | None = None  # likewise
+        self._ended_epoch: int | None = None  # of last.pt, when it was written at the end of an epoch
 
-    Raises:
-        TrialFailed: the file cannot be written.
-    """
-    _write(folder / BEST, {"format": FORMAT, "epoch": epoch, "model": model, "metrics": dict(metrics)})
+    def begin(self, *, resume: bool) -> State | None:
+        """Make the folder, and give the newest intact checkpoint of an earlier attempt, on the CPU.
 
+        It is looked for here and in the mirror; what has come furthest wins. With
+        ``resume`` false, and where nothing is found, an earlier attempt is forgotten.
 
-def read_newest(folder: Path, broken: Callable[[str], None]) -> dict[str, Any] | None:
-    """The newest intact checkpoint, on the CPU; None when there is none at all.
+        Raises:
+            TrialFailed: the folder cannot be made, or an earlier checkpoint not be removed.
+        """
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise TrialFailed(f"Cannot make the trial's folder {self._folder}: {error}. Choose another.") from error
+        durable.remove_unfinished(self._folder)
+        found = self._find([*self._here(), *self._there()]) if resume else None
+        if found is None:
+            self._forget()
+        elif self._mirror is not None and found[1].parent == self._folder:
+            for path in (self._folder / LAST, self._folder / BEST, *kept_epochs(self._folder).values()):
+                self._mirror.copy(path.name)
+        self._tell()
+        return found[0] if found else None
 
-    ``broken`` is told, in a sentence, about each file that had to be passed over. What is
-    found is ``last.pt`` afterwards, so that the next write does not push a broken file
-    over the good one.
-    """
-    for name in (LAST, PREVIOUS):
-        path = folder / name
-        if path.exists():
+    def write_last(self, state: Mapping[str, Any]) -> str | None:
+        """Make ``state`` the newest checkpoint, durable on return; its name, or None when it cannot be written.
+
+        The one before stays as ``last.prev.pt``.
+        """
+        if not self._write(LAST, state, keep=PREVIOUS):
+            return None
+        self._ended_epoch = None if state.get("updates") else state["epoch"]
+        self._start = None
+        (self._folder / START).unlink(missing_ok=True)
+        if self._best is not None and self._write(BEST, self._best):  # there is room again
+            self._best = None
+        return LAST
+
+    def write_best(
+        self, epoch: int, model: Mapping[str, Tensor], metrics: Mapping[str, float], facts: Mapping[str, Any]
+    ) -> None:
+        """Make these the weights that give the trial its value, durable on return.
+
+        Where they cannot be written they stay in memory, and are written with a later ``last.pt``.
+        """
+        state = {"epoch": epoch, "model": model, "metrics": dict(metrics), "facts": dict(facts)}
+        self._best = None
+        if not self._write(BEST, state):
+            self._best = {"format": FORMAT, **state, "model": {k: v.detach().cpu().clone() for k, v in model.items()}}
+
+    def keep_epoch(self, epoch: int, best_epochs: Sequence[int]) -> None:
+        """Keep ``last.pt``, just written at the end of ``epoch``, where the settings say so; clean up what they do not.
+
+        ``best_epochs``: all finished epochs, the best first.
+        """
+        wanted = set(best_epochs[: self._keep_best])
+
+        def is_kept(number: int) -> bool:
+            return number in wanted or (self._keep_every is not None and number % self._keep_every == 0)
+
+        try:
+            if is_kept(epoch) and self._ended_epoch == epoch:
+                durable.link(self._folder / LAST, self._folder / kept_name(epoch))
+                self._to_mirror(kept_name(epoch))
+            for number, path in kept_epochs(self._folder).items():
+                if not is_kept(number):
+                    path.unlink(missing_ok=True)
+                    if self._mirror is not None:
+                        self._mirror.delete(path.name)
+        except OSError as error:
+            self._cannot_write(kept_name(epoch), error)
+
+    def best(self) -> State:
+        """What ``write_best`` was last given, from the folder, memory or the mirror.
+
+        Raises:
+            DataError: it is nowhere, or damaged.
+        """
+        if self._best is not None:
+            return self._best
+        return find_best(self._folder, self._mirror.target if self._mirror else None)
+
+    def is_best(self, epoch: int) -> bool:
+        """Whether ``best`` would give the weights of this epoch."""
+        try:
+            return bool(self.best()["epoch"] == epoch)
+        except DataError:
+            return False
+
+    def newest(self) -> State | None:
+        """The newest intact checkpoint of this attempt: of ``write_last``, else of ``write_start``."""
+        found = self._find(self._here()) or self._find(self._there())
+        return found[0] if found else self.start()
+
+    def write_start(self, state: Mapping[str, Any]) -> None:
+        """Keep the state before the first update until ``last.pt`` exists: to go back to, not to survive a crash."""
+        self._start = None
+        if not self._write(START, state, sync=False):
+            self._start = {"format": FORMAT, **on_cpu(dict(state))}
+
+    def start(self) -> State | None:
+        """What ``write_start`` was given; None once there is a checkpoint, or when it is damaged."""
+        if self._start is not None:
+            return on_cpu(self._start)
+        found = self._find([self._folder / START], adopt=False)
+        return found[0] if found else None
+
+    def finish(self) -> None:
+        """Wait for the mirror, a minute at most: the trial has ended and nothing more will be written."""
+        if self._best is not None and self._write(BEST, self._best):
+            self._best = None
+        if self._mirror is not None:
+            for path in self._folder.glob("*.npz"):  # its predictions
+                self._mirror.copy(path.name)
+            self._mirror.wait(_MIRROR_WAIT_S)
+            self._tell()
+
+    # Looking for the newest
+
+    def _here(self) -> list[Path]:
+        return _checkpoints(self._folder)
+
+    def _there(self) -> list[Path]:
+        if self._mirror is None:
+            return []
+        try:
+            return _checkpoints(self._mirror.target)
+        except OSError as error:
+            self._event("mirror_failed", f"Cannot look for checkpoints in {self._mirror.target}: {error.strerror}.")
+            return []
+
+    def _find(self, paths: Sequence[Path], adopt: bool = True) -> tuple[State, Path] | None:
+        """The intact checkpoint that has come furthest, and where it was; broken ones are told."""
+        for path in self._by_progress(paths):
             try:
                 state = read(path)
             except DataError as error:
-                broken(str(error))
+                self._event("broken_checkpoint", str(error))
                 continue
-            if name != LAST:
-                path.replace(folder / LAST)
-            return state
-    return None
+            if adopt:
+                self._adopt(path)
+                self._ended_epoch = None if state.get("updates") else state["epoch"]
+            return state, path
+        return None
+
+    def _by_progress(self, paths: Sequence[Path]) -> Iterator[Path]:
+        found: list[tuple[tuple[int, int], Path]] = []
+        for path in paths:
+            try:
+                if path.exists():
+                    found.append((progress(path), path))
+            except (DataError, OSError) as error:
+                self._event("broken_checkpoint", str(error))
+        return (path for _, path in sorted(found, key=lambda entry: entry[0], reverse=True))
+
+    def _adopt(self, path: Path) -> None:
+        """Make what was found ``last.pt``, so that the next write pushes no broken file over the good one."""
+        last = self._folder / LAST
+        try:
+            if path == self._folder / PREVIOUS:
+                path.replace(last)
+            elif path.parent != self._folder:
+                self._event("checkpoint_from_mirror", f"Went on from {path}: nothing in {self._folder} is as new.")
+                for lost in (BEST, *(kept.name for kept in kept_epochs(path.parent).values())):
+                    if (path.parent / lost).exists() and not (self._folder / lost).exists():
+                        durable.copy(path.parent / lost, self._folder / lost)
+                durable.copy(path, last)
+            elif path != last:
+                durable.link(path, last)
+        except OSError as error:
+            self._cannot_write(LAST, error)
+
+    # Writing
+
+    def _write(self, name: str, state: Mapping[str, Any], keep: str | None = None, sync: bool = True) -> bool:
+        self._tell()
+        path = self._folder / name
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)  # somebody may have removed it
+            keep_as = self._folder / keep if keep else None
+            durable.write(path, lambda temporary: save(state, temporary), keep=keep_as, sync=sync)
+        except OSError as error:
+            self._cannot_write(name, error)
+            return False
+        if sync:
+            self._to_mirror(name)
+        return True
+
+    def _cannot_write(self, name: str, error: OSError) -> None:
+        reason = error.strerror or str(error)
+        if reason not in self._told:
+            self._told.add(reason)
+            self._event(
+                "checkpoint_failed",
+                f"Cannot write {self._folder / name}: {reason}. Training goes on, and what was saved before is kept.",
+            )
+
+    def _forget(self) -> None:
+        try:
+            for path in (*_checkpoints(self._folder), self._folder / BEST, self._folder / START):
+                path.unlink(missing_ok=True)
+        except OSError as error:
+            raise TrialFailed(
+                f"Cannot remove an earlier attempt's checkpoint: {error}. Make {self._folder} writable, or remove it."
+            ) from error
+        if self._mirror is not None:
+            self._mirror.clear()
+            self._mirror.wait(_MIRROR_CLEAR_S)
+
+    def _to_mirror(self, name: str) -> None:
+        if self._mirror is not None:
+            self._mirror.copy(name)
+
+    def _tell(self) -> None:
+        """Pass on what the mirror's thread has met: events are the training thread's business."""
+        for message in self._mirror.news() if self._mirror else ():
+            self._event("mirror_failed", message)
 
 
-def read(path: Path | str) -> dict[str, Any]:
-    """A checkpoint's content, on the CPU.
+def find_best(folder: Path, mirror: Path | None = None) -> State:
+    """What ``best.pt`` of a trial's folder holds, else that of its mirror: epoch, model, metrics, facts.
 
     Raises:
-        DataError: there is no such file, it is damaged, or of another format.
+        DataError: it is in neither, or damaged in both.
     """
-    path = Path(path)
     try:
-        with zipfile.ZipFile(path) as file:
-            damaged = file.testzip()
-        if damaged is not None:
-            raise DataError(f"{path} is damaged: {damaged!r} in it fails its checksum. Use another checkpoint.")
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise DataError(f"There is no checkpoint {path}.") from error
-    except DataError:
-        raise
-    except Exception as error:  # zipfile and torch raise a dozen types on damaged files
-        raise DataError(f"{path} is no intact checkpoint ({error}). Use another one.") from error
-    if not isinstance(state, dict) or state.get("format") != FORMAT:
-        found = state.get("format") if isinstance(state, dict) else type(state).__name__
-        raise DataError(f"{path} must be a checkpoint of format {FORMAT}, not {found!r}.")
-    return state
+        return read(folder / BEST)
+    except DataError as error:
+        if mirror is None:
+            raise
+        try:
+            return read(mirror / BEST)
+        except DataError as second:
+            raise DataError(f"{error} Nor is it in the mirror: {second}") from error
+
+
+def kept_name(epoch: int) -> str:
+    """The file that an epoch's checkpoint is kept in."""
+    return f"epoch-{epoch:05d}.pt"
+
+
+def kept_epochs(folder: Path) -> dict[int, Path]:
+    """The checkpoints that are kept in a folder, by their epoch."""
+    named = ((_KEPT.fullmatch(path.name), path) for path in folder.glob("epoch-*.pt"))
+    return dict(sorted((int(match[1]), path) for match, path in named if match))
 
 
 def load_weights(path: Path | str) -> dict[str, Tensor]:
-    """The model's weights out of ``best.pt`` or ``last.pt``, on the CPU, ready for ``load_state_dict``.
+    """The model's weights out of a checkpoint, on the CPU, ready for ``load_state_dict``.
 
     Raises:
         DataError: there is no such file, it is damaged, or of another format.
     """
     weights: dict[str, Tensor] = read(path)["model"]
     return weights
-
-
-def remove_checkpoints(folder: Path) -> None:
-    """Forget an earlier attempt's checkpoints, and unfinished files of a killed one."""
-    for name in (LAST, PREVIOUS, BEST):
-        (folder / name).unlink(missing_ok=True)
-    remove_unfinished(folder)
-
-
-def remove_unfinished(folder: Path) -> None:
-    """Delete what a process left that died while writing."""
-    for path in folder.glob(".*.tmp"):
-        path.unlink(missing_ok=True)
 
 
 def check_fits(mine: Mapping[str, Any], stored: Mapping[str, Any], path: str) -> None:
@@ -139,34 +340,18 @@ def check_fits(mine: Mapping[str, Any], stored: Mapping[str, Any], path: str) ->
         )
 
 
-def write_atomically(path: Path, write: Callable[[Path], object], keep: Path | None = None) -> None:
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Have ``write`` fill a file that then takes the place of ``path`` whole and durable, or not at all.
-
-    ``keep``: where the file that ``path`` named until now goes.
 
     Raises:
         TrialFailed: it cannot be written; what ``path`` named before is untouched.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        write(temporary)
-        _sync(temporary)
-        if keep is not None and path.exists():
-            path.replace(keep)
-        temporary.replace(path)
-        _sync(path.parent)
-    except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
-        temporary.unlink(missing_ok=True)
+        durable.write(path, write)
+    except OSError as error:
         raise TrialFailed(f"Cannot write {path}: {error}. Free space or choose another folder, then resume.") from error
 
 
-def _write(path: Path, state: Mapping[str, Any], keep: Path | None = None) -> None:
-    write_atomically(path, lambda temporary: torch.save(dict(state), temporary), keep)
-
-
-def _sync(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+def _checkpoints(folder: Path) -> list[Path]:
+    """Whatever an attempt could go on from, in the order in which it is looked at."""
+    return [folder / LAST, folder / PREVIOUS, *reversed(kept_epochs(folder).values())]

@@ -178,3 +178,20 @@ def _mine() -> dict[Path, DeviceLock]:
         _held.locks = {}
     locks: dict[Path, DeviceLock] = _held.locks
     return locks
+
+
+class WorkClock:
+    """Seconds of a trial's own work: the pauses for others' measurements are left out."""
+
+    def __init__(self, lock: DeviceLock) -> None:
+        self._lock = lock
+        self._mark = self._now()
+
+    def lap(self) -> float:
+        """The seconds since the last lap."""
+        now = self._now()
+        self._mark, before = now, self._mark
+        return now - before
+
+    def _now(self) -> float:
+        return time.perf_counter() - self._lock.paused_s

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from hpo.errors import TrialFailed
 from hpo.training.batches import Batch
 from hpo.training.update import Updater, groups
 
@@ -18,81 +18,116 @@ from hpo.training.update import Updater, groups
 _READ_EVERY = 256
 
 
+class NotFiniteError(Exception):
+    """The loss or the gradients became NaN or infinite; the message says where."""
+
+
 @dataclass
 class EpochTotals:
-    """What an epoch of training came to."""
+    """What an epoch came to so far; ``state`` goes into a checkpoint in the middle of one.
+
+    Sums are taken update by update, so that an interrupted epoch adds up to the same bits.
+    """
 
     samples: int = 0
-    updates: int = 0
+    updates: int = 0  # those that were read, so finite; with fp16 perhaps dropped
     skipped: int = 0
     lr: float = math.nan  # of the last update
-    _loss: float = 0.0
-    _norms: list[float] = field(default_factory=list)
+    loss_sum: float = 0.0
+    norm_sum: float = 0.0
+    seconds: float = 0.0  # of training, in earlier parts of the epoch
 
-    def add(self, losses: list[float], norms: list[float], samples: list[int]) -> None:
-        self._loss += math.fsum(loss * n for loss, n in zip(losses, samples, strict=True))
-        self._norms += filter(math.isfinite, norms)  # a step that fp16 dropped has no norm
-        self.samples += sum(samples)
-        self.updates += len(losses)
+    def state(self) -> dict[str, Any]:
+        return asdict(self)
 
     def metrics(self) -> dict[str, float]:
+        kept = self.updates - self.skipped
         return {
-            "train_loss": self._loss / self.samples,
+            "train_loss": self.loss_sum / self.samples,
             "lr": self.lr,
-            "grad_norm": math.fsum(self._norms) / len(self._norms) if self._norms else math.nan,
+            "grad_norm": self.norm_sum / kept if kept else math.nan,
         }
 
 
-def train_epoch(
-    updater: Updater,
-    batches: Iterable[Batch],
-    *,
-    epoch: int,
-    first_update: int,
-    accumulation: int,
-    lr: Callable[[int], float],
-    between: Callable[[], None],
-) -> EpochTotals:
-    """Update the model once per group of ``accumulation`` batches.
+class Epoch:
+    """The updates of one epoch, which can be left after any of them and gone on with later.
 
-    ``lr(index)`` is asked with the update's index in the whole run; ``between`` is called
-    after each update and may raise to leave the epoch.
-
-    Raises:
-        TrialFailed: the loss is not finite.
+    ``lr(index)`` is asked with the update's index in the whole run; the epoch begins at
+    index ``first_update``.
     """
-    totals = EpochTotals()
-    losses: list[Tensor] = []
-    norms: list[Tensor] = []
-    samples: list[int] = []
-    lrs: list[float] = []
-    skipped_before = updater.skipped
 
-    def read() -> None:
-        if not losses:
+    def __init__(
+        self,
+        updater: Updater,
+        number: int,
+        *,
+        first_update: int,
+        accumulation: int,
+        lr: Callable[[int], float],
+        totals: EpochTotals | None = None,
+    ) -> None:
+        self.updater, self.number, self.accumulation = updater, number, accumulation
+        self.totals = totals or EpochTotals()
+        self._first_update, self._lr = first_update, lr
+        self._losses: list[Tensor] = []
+        self._norms: list[Tensor] = []
+        self._samples: list[int] = []
+        self._lrs: list[float] = []
+
+    @property
+    def done(self) -> int:
+        """How many updates were made."""
+        return self.totals.updates + len(self._losses)
+
+    def train(self, batches: Iterable[Batch], between: Callable[[], None]) -> None:
+        """Update the model once per group of ``accumulation`` batches, from those not done yet.
+
+        ``between`` is called after each update and may raise to leave the epoch.
+
+        Raises:
+            NotFiniteError: the loss or, unless fp16 drops the update, a gradient is not finite.
+        """
+        for index, group in enumerate(groups(batches, self.accumulation), self._first_update + self.totals.updates):
+            self.totals.lr = self._lr(index)
+            self.updater.set_lr(self.totals.lr)
+            loss, norm = self.updater.update(group)
+            self._losses.append(loss)
+            self._norms.append(norm)
+            self._samples.append(sum(len(batch[-1]) for batch in group))
+            self._lrs.append(self.totals.lr)
+            if len(self._losses) >= _READ_EVERY:
+                self.read()
+            between()
+        self.read()
+        if self.totals.skipped == self.totals.updates:
+            raise NotFiniteError(
+                f"The fp16 gradients of every update of epoch {self.number} were infinite or NaN at any loss scale."
+            )
+
+    def read(self) -> None:
+        """Add up what is still on the device.
+
+        Raises:
+            NotFiniteError: as ``train``.
+        """
+        if not self._losses:
             return
-        seen = torch.stack(losses).tolist()
-        for at, loss in enumerate(seen):
-            if not math.isfinite(loss):
-                raise TrialFailed(
-                    f"The training loss must stay finite; it became {loss} at epoch {epoch}, "
-                    f"update {totals.updates + at + 1}; lr {lrs[at]:g}. Lower lr, clip gradients, or check the data."
-                )
-        totals.add(seen, torch.stack(norms).tolist(), samples)
-        for pending in (losses, norms, samples, lrs):
+        losses: list[float] = self.updater.team.total(torch.stack(self._losses)).tolist()
+        norms: list[float] = torch.stack(self._norms).tolist()
+        drops = self.updater.precision.scaler is not None
+        for at, (loss, norm, samples) in enumerate(zip(losses, norms, self._samples, strict=True)):
+            for what, value in (("training loss", loss), ("gradient norm", norm)):
+                if not math.isfinite(value) and not (drops and what == "gradient norm"):
+                    raise NotFiniteError(
+                        f"The {what} must stay finite; it became {value} at epoch {self.number}, "
+                        f"update {self.totals.updates + 1}; lr {self._lrs[at]:g}."
+                    )
+            self.totals.loss_sum += loss * samples
+            self.totals.samples += samples
+            self.totals.updates += 1
+            if math.isfinite(norm):
+                self.totals.norm_sum += norm
+            else:
+                self.totals.skipped += 1
+        for pending in (self._losses, self._norms, self._samples, self._lrs):
             pending.clear()
-
-    for index, group in enumerate(groups(batches, accumulation), start=first_update):
-        totals.lr = lr(index)
-        updater.set_lr(totals.lr)
-        loss, norm = updater.update(group)
-        losses.append(loss)
-        norms.append(norm)
-        samples.append(sum(len(batch[-1]) for batch in group))
-        lrs.append(totals.lr)
-        if len(losses) >= _READ_EVERY:
-            read()
-        between()
-    read()
-    totals.skipped = updater.skipped - skipped_before
-    return totals

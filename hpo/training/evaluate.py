@@ -9,9 +9,10 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from hpo.training.batches import Batches, make_batches
+from hpo.training.batches import Batches, Loading, make_batches
 from hpo.training.precision import Precision
 from hpo.training.task import Split
+from hpo.training.team import Alone, Team
 from hpo.training.update import Loss
 
 
@@ -23,6 +24,7 @@ def evaluate(
     batch_size: int,
     *,
     precision: str = "fp32",
+    loading: Loading | None = None,
 ) -> tuple[dict[str, float], Tensor, Tensor]:
     """Run ``model`` over ``split`` in its own order, in eval mode and without gradients.
 
@@ -34,7 +36,7 @@ def evaluate(
         TrialFailed: the split is empty, or its tensors differ in length.
     """
     device = torch.device(device)
-    batches = make_batches(split, "evaluation", batch_size, device)
+    batches = make_batches(split, "evaluation", batch_size, device, loading=loading)
     return evaluate_batches(model.to(device), batches, split, loss, Precision(precision, device))
 
 
@@ -45,16 +47,23 @@ def evaluate_batches(
     loss: Loss,
     precision: Precision,
     between: Callable[[], None] = lambda: None,
+    team: Team | None = None,
 ) -> tuple[dict[str, float], Tensor, Tensor]:
-    """``evaluate`` over batches that are already on the device; ``between`` is called after each."""
+    """``evaluate`` over batches that are already on the device; ``between`` is called after each.
+
+    In a ``team`` each process has a share of every batch, and all get the whole answer.
+    """
+    team = team or Alone()
     outputs: list[Tensor] = []
     targets: list[Tensor] = []
     losses: list[Tensor] = []
     with eval_mode(model), torch.no_grad():
-        for *inputs, target in batches.epoch(0):
+        for batch in batches.epoch(0):
+            target = batch[-1]
+            (mine, _), *_ = team.pieces(batch, 1)
             with precision.autocast():
-                output = model(*inputs)
-            output = precision.widen(output)
+                output = model(*mine[:-1])
+            output = team.gather(precision.widen(output), len(target))
             losses.append(loss(output, target))
             outputs.append(output)
             targets.append(target)

@@ -48,16 +48,21 @@ class Subject:
     batches: Batches
     settings: TrainerSettings
     device: torch.device
+    parts: int = 1  # pieces that each batch is cut into
 
     def updater(self) -> Updater:
         """An updater over a copy of the model, in training mode, with a fresh optimiser."""
-        model = copy.deepcopy(self.task.model).train()
+        return self.updater_of(copy.deepcopy(self.task.model).train())
+
+    def updater_of(self, model: nn.Module) -> Updater:
+        """An updater over ``model`` with a fresh optimiser."""
         return Updater(
             model,
             self.task.loss,
             make_optimizer(self.settings, model),
             Precision(self.settings.precision, self.device),
             self.settings.grad_clip,
+            parts=self.parts,
         )
 
 
@@ -175,14 +180,14 @@ def peak_memory_mb(subject: Subject) -> float:
     # A batch may be a view of a larger gather.
     batch: Batch = tuple(part.clone() for part in next(iter(subject.batches.epoch(1))))
     updater.update([batch])
-    if subject.settings.accumulation > 1:  # the gradients of one micro-batch stay while the next one runs
+    if subject.settings.accumulation > 1 or subject.parts > 1:  # one piece's gradients stay while the next one runs
         updater.backward([batch])
     if device.type == "cuda":
         return _cuda_peak_mb(updater, batch, device)
-    from torch.distributed._tools.mem_tracker import MemTracker  # 0.9 s, so only for whom it is a goal
+    from hpo.training.tensor_tracker import tensor_tracker  # 0.9 s, so only for whom it is a goal
 
     gc.collect()  # cycles that die inside would lower the count at an arbitrary moment
-    tracker = MemTracker()
+    tracker = tensor_tracker()
     tracker.track_external(updater.model, updater.optimizer, *batch)
     with tracker:
         updater.update([batch])
@@ -214,7 +219,17 @@ def _endless(subject: Subject) -> Iterator[list[Batch]]:
         yield from groups(subject.batches.epoch(epoch), subject.settings.accumulation)
 
 
-def _run_for(work: Callable[[], None], seconds: float, device: torch.device) -> float:
+def median_s(work: Callable[[], object], device: torch.device, seconds: float = 0.3) -> float:
+    """The median seconds of ``work``, done for about ``seconds`` after a first time that does not count."""
+    _timed(work, device)
+    ends = time.perf_counter() + seconds
+    times = [_timed(work, device) for _ in range(3)]
+    while time.perf_counter() < ends:
+        times.append(_timed(work, device))
+    return statistics.median(times)
+
+
+def _run_for(work: Callable[[], object], seconds: float, device: torch.device) -> float:
     """Do ``work`` at least twice and for ``seconds``; the seconds that the quickest took."""
     ends = time.perf_counter() + seconds
     times = [_timed(work, device), _timed(work, device)]
@@ -223,7 +238,7 @@ def _run_for(work: Callable[[], None], seconds: float, device: torch.device) -> 
     return min(times)
 
 
-def _timed(work: Callable[[], None], device: torch.device) -> float:
+def _timed(work: Callable[[], object], device: torch.device) -> float:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     began = time.perf_counter()

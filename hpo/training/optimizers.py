@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 from torch import nn
 
 from hpo.errors import TrialFailed, UnknownName
+from hpo.training.extras import check_installed
 from hpo.training.settings import TrainerSettings
 
 Parameters = Sequence[nn.Parameter]
@@ -21,12 +23,14 @@ def make_optimizer(settings: TrainerSettings, model: nn.Module) -> torch.optim.O
     Raises:
         TrialFailed: the model has no trainable parameter.
         UnknownName: nobody knows ``settings.optimizer``.
+        UserError: it needs a package that is not installed.
     """
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if not parameters:
         raise TrialFailed("A model needs at least one parameter with requires_grad; this one has none to train.")
     if settings.optimizer not in OPTIMIZERS:
         raise UnknownName("optimizer", settings.optimizer, OPTIMIZERS)
+    check_installed(settings)
     return OPTIMIZERS[settings.optimizer](parameters, settings)
 
 
@@ -50,6 +54,28 @@ def _adamw(parameters: Parameters, settings: TrainerSettings) -> torch.optim.Opt
     return torch.optim.AdamW(parameters, **_adam_options(settings), fused=_fused(parameters))
 
 
+def _adamw8bit(parameters: Parameters, settings: TrainerSettings) -> torch.optim.Optimizer:
+    """AdamW whose two moments take one byte per value instead of four (bitsandbytes' ``AdamW8bit``).
+
+    Block-wise quantised (Dettmers et al. 2022, arXiv 2110.02861): 256 values share a
+    float32 scale, about 1.02 bytes a value. By bitsandbytes' own rule parameters of fewer
+    than 4096 values (``min_8bit_size``) keep moments of 32 bits, being small and sensitive.
+
+    Raises:
+        TrialFailed: the package is installed and does not work here.
+    """
+    # It warns at import about kernels for 4-bit matrices on a CPU, which nothing here uses.
+    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
+    try:
+        from bitsandbytes.optim import AdamW8bit
+    except (ImportError, OSError, RuntimeError) as error:
+        raise TrialFailed(
+            f"optimizer adamw8bit: bitsandbytes cannot be used here: {error}. Choose another optimizer (adamw)."
+        ) from error
+    optimizer: torch.optim.Optimizer = AdamW8bit(parameters, **_adam_options(settings))
+    return optimizer
+
+
 def _adam(parameters: Parameters, settings: TrainerSettings) -> torch.optim.Optimizer:
     """Adam with L2 (not decoupled) weight decay."""
     return torch.optim.Adam(parameters, **_adam_options(settings), fused=_fused(parameters))
@@ -61,7 +87,8 @@ def _sgd(parameters: Parameters, settings: TrainerSettings) -> torch.optim.Optim
         lr=settings.lr,
         momentum=settings.momentum,
         weight_decay=settings.weight_decay,
-        fused=_fused(parameters),
+        # PyTorch 2.13 has no fused SGD for sharded parameters, which alone have placements.
+        fused=None if any(hasattr(parameter, "placements") for parameter in parameters) else _fused(parameters),
     )
 
 
@@ -79,6 +106,7 @@ def _nadam(parameters: Parameters, settings: TrainerSettings) -> torch.optim.Opt
 OPTIMIZERS: Mapping[str, Callable[[Parameters, TrainerSettings], torch.optim.Optimizer]] = {
     "adam": _adam,
     "adamw": _adamw,
+    "adamw8bit": _adamw8bit,
     "nadam": _nadam,
     "rmsprop": _rmsprop,
     "sgd": _sgd,

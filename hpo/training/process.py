@@ -56,11 +56,20 @@ def reset_peak_memory(device: torch.device) -> None:
         torch.cuda.reset_peak_memory_stats(device)
 
 
+def device_use(device: torch.device) -> dict[str, float]:
+    """``gpu_memory_share``: the most that this process reserved of the GPU's memory; nothing on a CPU."""
+    if device.type != "cuda":
+        return {}
+    whole = torch.cuda.get_device_properties(device).total_memory
+    return {"gpu_memory_share": torch.cuda.max_memory_reserved(device) / whole}
+
+
 def memory_mb(device: torch.device) -> float:
-    """Memory in use, in MB of 2^20 bytes: the peak of this process's tensors on a GPU since the
-    last reset, on a CPU
-    the process's resident size (Linux; 0 where ``/proc`` is missing). For display, not a goal:
-    on a CPU it includes everything else that the process holds."""
+    """Memory in use, in MB of 2^20 bytes, for display and not a goal.
+
+    On a GPU the peak of this process's tensors since the last reset, on a CPU the process's
+    resident size with everything else that it holds (Linux; 0 where ``/proc`` is missing).
+    """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
     try:

@@ -21,16 +21,6 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def seed_worker(worker: int) -> None:
-    """What a data worker runs first: Python and NumPy follow the seed that torch gave this worker.
-
-    Torch derives it from the loader's generator, so it depends on (trial, epoch, worker) only.
-    """
-    seed = torch.initial_seed() % 2**32
-    random.seed(seed)
-    np.random.seed(seed)
-
-
 def rng_state(device: torch.device) -> dict[str, Any]:
     """The states of all global generators that a trial on ``device`` can touch."""
     version, numbers, gauss = random.getstate()

@@ -15,7 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 # Ways to say the same thing: a layer that gives one of them takes the others back.
-_WARM_UPS = ("warmup_epochs", "warmup_steps", "warmup_share")
+WARM_UPS = ("warmup_epochs", "warmup_steps", "warmup_share")
 
 
 def seconds(value: object) -> float:
@@ -62,9 +62,11 @@ class TrainerSettings(BaseModel):
     warmup_epochs: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     warmup_steps: int | None = Field(default=None, ge=0)
     warmup_share: float | None = Field(default=None, ge=0, lt=1)
-    final_lr_share: float = Field(default=0.0, ge=0, le=1, description="of the base lr, where a falling curve ends")
-    restarts: int = Field(default=1, ge=1, description="of cosine_with_restarts")
-    power: float = Field(default=2.0, gt=0, allow_inf_nan=False, description="of polynomial")
+    final_lr_share: float = Field(
+        default=0.0, ge=0, le=1, description="of the base lr, where a falling curve ends; one_cycle ends at 1/100"
+    )
+    restarts: int = Field(default=1, ge=1, description="of cosine_with_restarts: 2 restarts are 3 half cosines")
+    power: float = Field(default=2.0, gt=0, allow_inf_nan=False, description="of polynomial; 1 is a straight line")
     peak_factor: float = Field(default=1.0, ge=1, allow_inf_nan=False, description="one_cycle's peak over the base lr")
 
     # batches
@@ -100,7 +102,7 @@ class TrainerSettings(BaseModel):
 
     @model_validator(mode="after")
     def _one_warm_up(self) -> Self:
-        given = [name for name in _WARM_UPS if getattr(self, name) is not None]
+        given = [name for name in WARM_UPS if getattr(self, name) is not None]
         if len(given) > 1:
             raise ValueError(f"a warm-up is given once, by epochs, steps or share; here by {' and '.join(given)}")
         return self
@@ -114,8 +116,8 @@ class TrainerSettings(BaseModel):
         """
         merged: dict[str, Any] = {}
         for layer in layers:
-            if any(layer.get(name) is not None for name in _WARM_UPS):
-                merged = {name: value for name, value in merged.items() if name not in _WARM_UPS}
+            if any(layer.get(name) is not None for name in WARM_UPS):
+                merged = {name: value for name, value in merged.items() if name not in WARM_UPS}
             merged.update(layer)
         return cls.model_validate(merged)
 

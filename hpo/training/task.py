@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 Metrics = Mapping[str, float]
+PredictionKind = Literal["value", "class", "gaussian"]
 
 
 @dataclass(frozen=True)
@@ -22,11 +24,15 @@ class Split:
     The last element is the target, those before it are the model's inputs.
     ``metrics(outputs, targets)`` gets everything the model said about this split, in the
     split's own order, as CPU tensors (float32 for floating types), and may know the
-    groups of its rows.
+    groups of its rows. Where it does, ``metrics_of_rows(outputs, targets, rows)`` is the
+    same for some rows only, whose numbers come third, so that it can be resampled.
+    ``clusters`` (n,) are ids of rows that belong together and are resampled together.
     """
 
     data: tuple[Tensor, ...] | Dataset[Any]
     metrics: Callable[[Tensor, Tensor], Metrics] | None = None
+    metrics_of_rows: Callable[[Tensor, Tensor, np.ndarray], Metrics] | None = None
+    clusters: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.data[0]) if isinstance(self.data, tuple) else len(self.data)  # type: ignore[arg-type]
@@ -40,6 +46,11 @@ class Task:
     ``example`` is one sample's inputs, each with a leading batch dimension of 1.
     ``test`` is called by retraining alone; until then the test set is not read.
     ``inputs`` and ``outputs`` name the exported model's tensors.
+    ``predicts`` says what an output is: a ``value`` near the target, the logits of a
+    ``class``, or a ``gaussian``, (n, 2k): k means, then their k standard deviations. None:
+    a class where targets are whole numbers, else a value (``prediction_kind``).
+    ``blocks`` are the parts of ``model`` (its layers) whose activations may be computed
+    again instead of kept, when the setting ``gradient_checkpointing`` asks for it.
     """
 
     model: nn.Module
@@ -51,6 +62,13 @@ class Task:
     inputs: Sequence[str] = ("input",)
     outputs: Sequence[str] = ("output",)
     facts: Mapping[str, Any] = field(default_factory=dict)  # kept with the model (e.g. scaling)
+    predicts: PredictionKind | None = None
+    blocks: Sequence[nn.Module] = ()
+
+
+def prediction_kind(task: Task, targets: Tensor) -> PredictionKind:
+    """``task.predicts``, or what the type of its targets says."""
+    return task.predicts or ("value" if targets.is_floating_point() else "class")
 
 
 def build_model(make: Callable[[], nn.Module], seed: int) -> nn.Module:

@@ -7,35 +7,44 @@ learns of a wish to stop from its context alone.
 
 from __future__ import annotations
 
+import gc
 import math
 import time
+import traceback
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
+from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from hpo.errors import DataError, TrialFailed
-from hpo.training import checkpoints
-from hpo.training.batches import make_batches
-from hpo.training.device_lock import DeviceLock
-from hpo.training.epoch import EpochTotals, train_epoch
-from hpo.training.evaluate import evaluate, evaluate_batches
+from hpo.errors import TrialFailed
+from hpo.training.batches import Loading, make_batches
+from hpo.training.blocks import checkpointed_blocks
+from hpo.training.checkpoints import LAST, CheckpointFolder
+from hpo.training.compiling import compile_model
+from hpo.training.device_lock import DeviceLock, WorkClock
+from hpo.training.ending import are_kept, finish
+from hpo.training.epoch import Epoch, NotFiniteError
+from hpo.training.evaluate import evaluate_batches
+from hpo.training.health import Watch
 from hpo.training.meters import MEASURED, Subject, measure
+from hpo.training.nvml import DeviceWatch
 from hpo.training.optimizers import make_optimizer
 from hpo.training.precision import Precision
 from hpo.training.preflight import check_fits_data
-from hpo.training.process import memory_mb, process_state, release_memory, reset_peak_memory
-from hpo.training.progress import Progress
+from hpo.training.process import device_use, memory_mb, process_state, release_memory, reset_peak_memory
+from hpo.training.recovery import first_line, is_out_of_memory, is_recoverable
+from hpo.training.saving import Saver
 from hpo.training.schedules import Schedule
-from hpo.training.seeds import preserved_rng, rng_state, set_rng_state
+from hpo.training.seeds import preserved_rng
 from hpo.training.settings import TrainerSettings
-from hpo.training.task import Split, Task
+from hpo.training.state import RunState
+from hpo.training.task import Task
+from hpo.training.team import Alone, Team, from_first
 from hpo.training.update import Updater
 from hpo.trial import Metrics, Outcome, StopKind, StopReason, TrialContext, derive_seed
 
 ALWAYS_MEASURED = frozenset({"forward_gflops", "parameter_mb"})
-PREDICTIONS = "test_predictions.npz"
 
 # How often, at most, the loop looks whether somebody wants the device or wants it to stop.
 _LOOK_EVERY_S = 0.005
@@ -51,19 +60,21 @@ class Trainer:
     def __init__(self, settings: TrainerSettings) -> None:
         self.settings = settings
 
-    def fit(self, task: Task, context: TrialContext) -> Outcome:
+    def fit(self, task: Task, context: TrialContext, team: Team | None = None) -> Outcome:
         """Train ``task.model`` in place, up to ``context.job.epochs`` epochs.
 
         At the end the model has the weights of the epoch that gives the trial its value:
         the best by ``job.monitor``, or with ``job.report`` "last" the last. The same stand
         in ``best.pt``. With ``job.resume`` training goes on after the newest intact
-        checkpoint in ``context.folder`` exactly as if it had never stopped, and that
-        checkpoint's epoch is reported again, because its report may have been lost.
-        A stop request between two updates ends the trial at once as INTERRUPTED.
+        checkpoint in ``context.folder`` (or its mirror) exactly as if it had never stopped,
+        and epochs that were not known to be reported are reported again. A stop request
+        ends the trial between two updates as INTERRUPTED, a spent ``time_limit`` as
+        TIME_LIMIT, both with a checkpoint of that very update. Memory that runs out and a
+        loss or gradient that is not finite are recovered from (``hpo.training.recovery``).
 
         Raises:
-            TrialFailed: the data are empty, model and data do not fit, the loss is not
-                finite, the checkpoint is another model's or cannot be written.
+            TrialFailed: the data are empty, model and data do not fit, the checkpoint is
+                another model's, recovering did not help.
             TrialStopped: a report was answered with a stop; passes through untouched.
         """
         job, device = context.job, torch.device(context.device)
@@ -72,246 +83,318 @@ class Trainer:
             with (
                 process_state(device, seed=seed, deterministic=job.deterministic, threads=self.settings.threads),
                 DeviceLock(device) as lock,
+                checkpointed_blocks(task.blocks, wanted=self.settings.gradient_checkpointing),
             ):
-                return _Fit(self.settings, task, context, device, lock).run()
+                return _Fit(self.settings, task, context, device, lock, team or Alone()).run()
         finally:
             release_memory(device)
 
 
-class _StopAskedError(Exception):
-    """Leaves the epoch in progress after a stop request."""
+class _LeaveError(Exception):
+    """Leaves the epoch in progress, for this reason."""
+
+    def __init__(self, reason: StopReason) -> None:
+        super().__init__(reason.message)
+        self.reason = reason
 
 
 class _Fit:
     """One call of ``Trainer.fit``: everything that changes while a trial trains."""
 
     def __init__(
-        self, settings: TrainerSettings, task: Task, context: TrialContext, device: torch.device, lock: DeviceLock
+        self,
+        settings: TrainerSettings,
+        task: Task,
+        context: TrialContext,
+        device: torch.device,
+        lock: DeviceLock,
+        team: Team,
     ) -> None:
         self.settings, self.task, self.context, self.job = settings, task, context, context.job
-        self.device, self.lock = device, lock
-        self.folder = Path(context.folder)
-        self.eval_batch_size = settings.eval_batch_size or 4 * settings.batch_size
+        self.device, self.lock, self.team = device, lock, team
+        loading = Loading.of(settings, drop_single=any(isinstance(m, _BatchNorm) for m in task.model.modules()))
         self.train = make_batches(
-            task.train,
-            "training",
-            settings.batch_size,
-            device,
-            seed=self.job.seed,
-            shuffle=True,
-            workers=settings.loader_workers,
+            task.train, "training", settings.batch_size, device, seed=self.job.seed, shuffle=True, loading=loading
         )
-        self.validation = make_batches(
-            task.validation, "validation", self.eval_batch_size, device, workers=settings.loader_workers
-        )
+        self.updates_per_epoch = math.ceil(len(self.train) / settings.accumulation)
+        self._check_accumulation()
+        self.eval_batch_size = settings.eval_batch_size or 4 * settings.batch_size
+        self._make_validation()
         model = task.model.to(device)
-        self.precision = Precision(settings.precision, device)
-        self.updater = Updater(model, task.loss, make_optimizer(settings, model), self.precision, settings.grad_clip)
-        self.schedule = Schedule.over(
-            settings.schedule,
-            epochs=self.job.epochs,
-            updates_per_epoch=math.ceil(len(self.train) / settings.accumulation),
-            warmup_epochs=settings.warmup_epochs or 0,
+        self.updater = Updater(
+            team.wrap(model),
+            task.loss,
+            make_optimizer(settings, model),
+            Precision(settings.precision, device),
+            settings.grad_clip,
+            team=team,
         )
-        self.progress = Progress(self.job.monitor, settings.early_stopping)
+        self.schedule = Schedule.over(settings, epochs=self.job.epochs, updates_per_epoch=self.updates_per_epoch)
+        self.state = RunState(self.job, settings, task, self.updater, device)
+        mirror = Path(self.job.mirror) if self.job.mirror else None
+        self.folder = CheckpointFolder(Path(context.folder), settings, context.event, mirror)
+        self.saver = Saver(self.state, context, self.folder)
+        self.best_outputs: tuple[int, Tensor, Tensor] | None = None  # epoch, outputs, targets
+        self.health = Watch(self.job.rules, self.job.reported)
+        self.device_watch = DeviceWatch(device, context.event)
         self._last_counts = self.job.report == "last"  # so every new epoch gives the trial its value
-        self.measured: Metrics = {}
-        self.history: list[Metrics] = []
+        self._epoch_now: Epoch | None = None
         self._next_look = 0.0
+        self._looks = 0
 
     def run(self) -> Outcome:
         self._begin()
         try:
-            while (reason := self.progress.stop_reason(self.job.epochs)) is None:
-                self._epoch(len(self.history) + 1)
-            return self._finish(reason)
-        except _StopAskedError:
-            done = len(self.history)
-            message = f"asked to stop during epoch {done + 1}; {done} of {self.job.epochs} epochs are done"
-            return Outcome(StopReason(StopKind.INTERRUPTED, message), dict(self.measured), self.context.take_events())
+            while (reason := self._stop_reason()) is None:
+                recovered = self._try_epoch()
+                if recovered is not None:
+                    self._go_back(*recovered)
+            return finish(self, reason)
+        except _LeaveError as left:
+            if left.reason.kind is StopKind.TIME_LIMIT:
+                return finish(self, left.reason)
+            return Outcome(left.reason, dict(self.state.measured), self.context.take_events())
+
+    # The beginning
 
     def _begin(self) -> None:
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise TrialFailed(f"Cannot make the trial's folder {self.folder}: {error}. Choose another.") from error
         self.task.model.train()
-        state = self._newest() if self.job.resume else None
-        if state is not None:
-            self._restore(state)
+        resumed = self.saver.begin()
+        self.updater.parts = self.state.recovery.parts
         with preserved_rng(self.device):
-            if state is not None:
-                self.context.checkpoint_saved(checkpoints.LAST)
-                self._report(len(self.history))
-                return
-            checkpoints.remove_checkpoints(self.folder)
-            check_fits_data(self.task, next(iter(self.train.epoch(1))), self.precision)
+            if not resumed:
+                self._check_fits()
+                self.saver.start()
+            if self.settings.compile:
+                self._compile()
+            if resumed and self.state.epoch:
+                self._report_again()
 
-    def _epoch(self, epoch: int) -> None:
-        self._next_look = 0.0  # the first look of an epoch is always taken
-        self._look()
-        reset_peak_memory(self.device)
-        began, paused = time.perf_counter(), self.lock.paused_s
-        totals = train_epoch(
-            self.updater,
-            self.train.epoch(epoch),
-            epoch=epoch,
-            first_update=(epoch - 1) * math.ceil(len(self.train) / self.settings.accumulation),
-            accumulation=self.settings.accumulation,
-            lr=lambda update: self.settings.lr * self.schedule(update),
-            between=self._look,
+    def _report_again(self) -> None:
+        """The epoch that training goes on after, and those before it that the study does not know."""
+        done = self.state.epoch
+        for epoch in range(min(self.job.reported + 1, done), done + 1):
+            if epoch == done:
+                self.context.checkpoint_saved(LAST)
+            self._report(epoch)
+
+    def _check_fits(self) -> None:
+        try:
+            check_fits_data(self.task, next(iter(self.train.epoch(1))), self.updater.precision)
+        except TrialFailed as error:
+            if error.__cause__ is None or not is_out_of_memory(error.__cause__):
+                raise
+            # The first epoch will run out of memory likewise, and recover.
+
+    def _check_accumulation(self) -> None:
+        whole = math.ceil(len(self.task.train) / self.settings.batch_size)
+        if self.settings.accumulation > whole:
+            raise TrialFailed(
+                f"accumulation must not be larger than the {whole} batches of an epoch "
+                f"({len(self.task.train)} samples in batches of {self.settings.batch_size}); "
+                f"it is {self.settings.accumulation}. Lower accumulation or batch_size."
+            )
+
+    def _compile(self) -> None:
+        batches = self.train.epoch(1)
+        group = [batch for batch, _ in zip(batches, range(self.settings.accumulation), strict=False)]
+        self.updater.model = compile_model(
+            self.updater.model, group, self._subject().updater_of, self.device, self.context.event
         )
-        train_s = time.perf_counter() - began - (self.lock.paused_s - paused)
-        metrics = self._validate()
-        epoch_s = time.perf_counter() - began - (self.lock.paused_s - paused)
+
+    def _make_validation(self) -> None:
+        self.validation = make_batches(
+            self.task.validation, "validation", self.eval_batch_size, self.device, loading=Loading.of(self.settings)
+        )
+
+    # One epoch
+
+    def _try_epoch(self) -> tuple[str, str] | None:
+        """An epoch; what happened and what was done about it when it has to be done again."""
+        try:
+            self._epoch(self.state.epoch + 1)
+            return None
+        except Exception as error:
+            # Of its memory a process of a team learns alone, and the others would wait for it.
+            if not is_recoverable(error) or (self.team.size > 1 and is_out_of_memory(error)):
+                raise
+            done = self.state.recovery.after(error)
+            # The frames hold the very tensors for which there was no room.
+            traceback.clear_frames(error.__traceback__)
+            return type(error).__name__, done
+
+    def _epoch(self, number: int) -> None:
+        self._next_look = 0.0  # the first look of an epoch is always taken
+        state = self.state
+        epoch = self._epoch_now = Epoch(
+            self.updater,
+            number,
+            first_update=(number - 1) * self.updates_per_epoch,
+            accumulation=self.settings.accumulation,
+            lr=lambda update: self.settings.lr * self.schedule(update) * state.recovery.lr_factor,
+            totals=state.totals,
+        )
+        state.totals = epoch.totals
+        reset_peak_memory(self.device)
+        self._clock = WorkClock(self.lock)
+        self._look()
+        epoch.train(self.train.epoch(number, start=epoch.totals.updates * self.settings.accumulation), self._look)
+        epoch.totals.seconds += self._clock.lap()
+        metrics, outputs, targets = self._validate()
+        epoch_s = epoch.totals.seconds + self._clock.lap()
         # What follows may draw random numbers (measuring, and the study's code when it runs
         # in this process); the next epoch must not notice.
         with preserved_rng(self.device):
-            self._note_skipped(epoch, totals)
-            metrics = {**totals.metrics(), **metrics, "epoch_s": epoch_s}
-            metrics["epoch_samples_per_s"] = totals.samples / train_s
+            self._note_skipped(epoch)
+            metrics = {**epoch.totals.metrics(), **metrics, "epoch_s": epoch_s}
+            metrics["epoch_samples_per_s"] = epoch.totals.samples / max(epoch.totals.seconds, 1e-9)
             metrics["epoch_memory_mb"] = memory_mb(self.device)
-            if not self.measured:
-                self.measured = self._measure()
-            self.history.append({**metrics, **self.measured})
-            self._save(epoch, improved=self.progress.see(epoch, self.history[-1]))
-            self._report(epoch)
+            metrics.update(device_use(self.device), **self.device_watch.take())
+            if not state.measured:
+                state.measured = self._measure()
+            state.history.append(self.team.agree({**metrics, **state.measured}))
+            state.totals = self._epoch_now = None
+            improved = state.progress.see(number, state.history[-1])
+            if (improved or self._last_counts) and are_kept(outputs, targets):
+                self.best_outputs = (number, outputs, targets)
+            self.saver.epoch(number, improved=improved)
+            self._report(number)
 
-    def _validate(self) -> Metrics:
-        metrics, _, _ = evaluate_batches(
-            self.task.model, self.validation, self.task.validation, self.task.loss, self.precision, self._look
+    def _validate(self) -> tuple[Metrics, Tensor, Tensor]:
+        while True:
+            try:
+                metrics, outputs, targets = evaluate_batches(
+                    self.updater.model,
+                    self.validation,
+                    self.task.validation,
+                    self.task.loss,
+                    self.updater.precision,
+                    self._look,
+                    self.team,
+                )
+                return {"val_loss": metrics.pop("loss"), **metrics}, outputs, targets
+            except Exception as error:
+                if not is_out_of_memory(error) or self.eval_batch_size == 1 or self.team.size > 1:
+                    raise
+                traceback.clear_frames(error.__traceback__)
+                told = first_line(error)
+            self._halve_evaluation(told)
+
+    def _halve_evaluation(self, told: str) -> None:
+        release_memory(self.device)
+        before = self.eval_batch_size
+        self.eval_batch_size = before // 2
+        self._make_validation()
+        self.context.event(
+            "recovery",
+            f"Out of memory while evaluating batches of {before} ({told}). Evaluating batches of {before // 2}.",
+            cause="evaluation",
+            epoch=self.state.epoch + 1,
+            eval_batch_size=self.eval_batch_size,
         )
-        return {"val_loss": metrics.pop("loss"), **metrics}
+
+    def _subject(self) -> Subject:
+        return Subject(self.task, self.train, self.settings, self.device, self.state.recovery.parts)
 
     def _measure(self) -> Metrics:
         goals = {goal.metric for goal in self.job.goals}
-        subject = Subject(self.task, self.train, self.settings, self.device)
-        return measure(subject, ALWAYS_MEASURED | (goals & set(MEASURED)))
+        wanted = ALWAYS_MEASURED | (goals & set(MEASURED))
+        if self.team.size == 1:
+            return measure(self._subject(), wanted)
+        from hpo.training.team_meters import measure_team  # torch.distributed, for whom it is needed
 
-    def _look(self) -> None:
-        """Between two updates: let a measurement pass, and see whether to stop."""
-        now = time.perf_counter()
-        if now < self._next_look:
-            return
-        self.lock.pause_if_wanted()
-        if self.context.stop_requested:
-            raise _StopAskedError
-        self._next_look = time.perf_counter() + _LOOK_EVERY_S
+        if self.team.rank:
+            self.lock.release()  # rank 0 asks for its device, and must not wait for one of its own team
+        measured = measure_team(self.team, self._subject(), self.updater, wanted)
+        self.lock.take()
+        return measured
+
+    def _note_skipped(self, epoch: Epoch) -> None:
+        if epoch.totals.skipped:
+            self.context.event(
+                "skipped_updates",
+                f"fp16 gradients overflowed: {epoch.totals.skipped} updates of epoch {epoch.number} were skipped",
+                epoch=epoch.number,
+                skipped=epoch.totals.skipped,
+            )
 
     def _report(self, epoch: int) -> None:
         """Report an epoch of the history, letting others measure while the answer is awaited."""
+        for verdict in self.health.see(self.state.history[:epoch]):
+            self.context.event("health", verdict.message, **verdict.details)
         self.lock.release()
-        self.context.report(epoch, **self.history[epoch - 1])
+        self.context.report(epoch, **self.state.history[epoch - 1])
         self.lock.take()
 
-    def _note_skipped(self, epoch: int, totals: EpochTotals) -> None:
-        if totals.skipped:
-            self.context.event(
-                "skipped_updates",
-                f"fp16 gradients overflowed: {totals.skipped} updates of epoch {epoch} were skipped",
-                epoch=epoch,
-                skipped=totals.skipped,
-            )
+    # Between two updates
 
-    # Checkpoints
-
-    def _save(self, epoch: int, *, improved: bool) -> None:
-        """Write what this epoch owes. ``last.pt`` goes first: it can stand in for a lost ``best.pt``."""
-        over = self.progress.stop_reason(self.job.epochs) is not None
-        due = epoch % self.settings.checkpoint_every == 0
-        if due or improved or over or self.context.stop_requested:
-            checkpoints.write_last(self.folder, self._state(epoch))
-            self.context.checkpoint_saved(checkpoints.LAST)
-        if improved or self._last_counts:
-            checkpoints.write_best(self.folder, epoch, self.task.model.state_dict(), self.history[-1])
-
-    def _state(self, epoch: int) -> dict[str, Any]:
-        scaler = self.precision.scaler
-        return {
-            "epoch": epoch,
-            "model": self.task.model.state_dict(),
-            "optimizer": self.updater.optimizer.state_dict(),
-            "scaler": scaler.state_dict() if scaler is not None else None,
-            "rng": rng_state(self.device),
-            "progress": self.progress.state(),
-            "measured": dict(self.measured),
-            "history": [dict(metrics) for metrics in self.history],
-            "settings": self.settings.model_dump(mode="json"),
-        }
-
-    def _newest(self) -> dict[str, Any] | None:
-        checkpoints.remove_unfinished(self.folder)
-        return checkpoints.read_newest(self.folder, lambda message: self.context.event("broken_checkpoint", message))
-
-    def _restore(self, state: dict[str, Any]) -> None:
-        path = f"The checkpoint in {self.folder}"
-        checkpoints.check_fits(self.task.model.state_dict(), state["model"], path)
-        self.task.model.load_state_dict(state["model"])
-        try:
-            self.updater.optimizer.load_state_dict(state["optimizer"])
-        except ValueError as error:
-            raise TrialFailed(f"{path} was written by another optimiser: {error}. Start from the beginning.") from error
-        if self.precision.scaler is not None and state["scaler"]:
-            self.precision.scaler.load_state_dict(state["scaler"])
-        self.progress.restore(state["progress"])
-        self.measured, self.history = state["measured"], state["history"]
-        set_rng_state(state["rng"], self.device)
-        best = self.folder / checkpoints.BEST
-        counts = self._last_counts or self.progress.best_epoch == state["epoch"]
-        if counts and not _is_best_of(best, state["epoch"]):
-            checkpoints.write_best(self.folder, state["epoch"], state["model"], self.history[-1])
-
-    # The end
-
-    def _finish(self, reason: StopReason) -> Outcome:
-        if not self._last_counts:
-            self._restore_best()
-        metrics = dict(self.measured)
-        if self.job.use_test and self.task.test is not None:
-            with preserved_rng(self.device):
-                metrics.update(self._test(self.task.test()))
-        return Outcome(reason, metrics, self.context.take_events())
-
-    def _restore_best(self) -> None:
-        if self.progress.best_epoch == 0:
-            self.context.event(
-                "no_best_epoch", f"{self.job.monitor.metric} was never a number: the weights are the last epoch's"
-            )
+    def _look(self) -> None:
+        """Let a measurement pass, and see whether to stop or to save."""
+        if not self._is_time_to_look():
             return
-        try:
-            best = checkpoints.read(self.folder / checkpoints.BEST)
-        except DataError as error:
-            raise TrialFailed(f"The best epoch's weights are lost: {error} Run the trial again.") from error
-        if best["epoch"] != self.progress.best_epoch:
-            self.context.event(
-                "other_best_epoch",
-                f"best.pt holds epoch {best['epoch']}, not {self.progress.best_epoch}: a replay after a crash differed",
+        self.device_watch.sample()
+        self.lock.pause_if_wanted()
+        leave = from_first(self.team, self._wish_to_leave)
+        if leave is not None or self.team.agree(self.saver.is_due()):
+            self._save_within()
+        if leave is not None:
+            raise _LeaveError(leave)
+        self._next_look = time.perf_counter() + _LOOK_EVERY_S
+
+    def _is_time_to_look(self) -> bool:
+        if self.team.size == 1:
+            return time.perf_counter() >= self._next_look
+        self._looks += 1  # a team must look together, so at the same updates
+        return self._looks % 8 == 1
+
+    def _wish_to_leave(self) -> StopReason | None:
+        done = self._epoch_now.done if self._epoch_now else 0
+        of = f"{done} of {self.updates_per_epoch} updates of epoch {self.state.epoch + 1}"
+        if self.context.stop_requested:
+            return StopReason(StopKind.INTERRUPTED, f"asked to stop after {of}; goes on from there")
+        limit = self.settings.time_limit
+        if limit is None or self.state.elapsed_s < limit:
+            return None
+        if not self.state.history:
+            raise TrialFailed(
+                f"The time limit of {limit:g} s passed before the first epoch was done ({of}). "
+                "Raise trainer.time_limit."
             )
-        self.task.model.load_state_dict(best["model"])
+        return self._time_is_up()
 
-    def _test(self, split: Split) -> Metrics:
-        """Metrics of the test set, named ``test_...``; its outputs and targets are kept in the folder."""
-        found, outputs, targets = evaluate(
-            self.task.model,
-            split,
-            self.task.loss,
-            self.device,
-            self.eval_batch_size,
-            precision=self.precision.name,
+    def _time_is_up(self) -> StopReason:
+        return StopReason(
+            StopKind.TIME_LIMIT,
+            f"its time limit of {self.settings.time_limit:g} s has passed; "
+            f"{self.state.epoch} of {self.job.epochs} epochs are done",
         )
-        checkpoints.write_atomically(
-            self.folder / PREDICTIONS, lambda path: _write_npz(path, outputs=outputs.numpy(), targets=targets.numpy())
+
+    def _stop_reason(self) -> StopReason | None:
+        over = self.state.progress.stop_reason(self.job.epochs)
+        limit = self.settings.time_limit
+        if over is None and limit is not None and self.team.agree(self.state.elapsed_s >= limit):
+            return self._time_is_up()
+        return over
+
+    def _save_within(self) -> None:
+        """Write a checkpoint in the middle of an epoch."""
+        if self._epoch_now is not None:
+            self._epoch_now.read()  # weights that are not finite must not be saved
+            self._epoch_now.totals.seconds += self._clock.lap()
+        self.saver.now()
+
+    # Recovery
+
+    def _go_back(self, error: str, done: str) -> None:
+        """Go on after the last good checkpoint, with the settings bent."""
+        gc.collect()
+        release_memory(self.device)
+        self.updater.clear()
+        self.device_watch.take()  # what the lost epoch used
+        self._epoch_now = None
+        where = self.saver.go_back(from_nan=error == NotFiniteError.__name__)
+        self.updater.parts = self.state.recovery.parts
+        self.context.rewind(self.state.epoch)
+        self.context.event(
+            "recovery", f"{done} {where}", cause=error, epoch=self.state.epoch, **self.state.recovery.state()
         )
-        return {f"test_{name.removeprefix('val_').removeprefix('test_')}": value for name, value in found.items()}
-
-
-def _is_best_of(path: Path, epoch: int) -> bool:
-    try:
-        return bool(checkpoints.read(path)["epoch"] == epoch)
-    except DataError:
-        return False
-
-
-def _write_npz(path: Path, **arrays: np.ndarray) -> None:
-    with path.open("wb") as file:  # given a name, savez would add a suffix to it
-        np.savez(file, **arrays)  # type: ignore[arg-type]

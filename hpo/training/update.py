@@ -9,12 +9,17 @@ from torch import Tensor, nn
 
 from hpo.training.batches import Batch
 from hpo.training.precision import Precision
+from hpo.training.team import Alone, Team
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 class Updater:
-    """Applies updates to ``model``. ``skipped`` counts those that fp16's scaler had to drop."""
+    """Applies updates to ``model``.
+
+    ``parts``: into how many pieces each batch is cut on its way through the model, so that
+    less memory is needed for the same update.
+    """
 
     def __init__(
         self,
@@ -23,10 +28,12 @@ class Updater:
         optimizer: torch.optim.Optimizer,
         precision: Precision,
         grad_clip: float | None = None,
+        *,
+        parts: int = 1,
+        team: Team | None = None,
     ) -> None:
         self.model, self.loss, self.optimizer, self.precision = model, loss, optimizer, precision
-        self.grad_clip = grad_clip
-        self.skipped = 0
+        self.grad_clip, self.parts, self.team = grad_clip, parts, team or Alone()
         self._parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
 
     def set_lr(self, lr: float) -> None:
@@ -36,8 +43,10 @@ class Updater:
     def update(self, group: Sequence[Batch]) -> tuple[Tensor, Tensor]:
         """One optimiser step over all batches of ``group``, as if they were one batch.
 
-        Returns the mean loss over the group's samples and the gradient norm before
-        clipping, both scalars left on the device: reading them would make it wait.
+        Returns the mean loss over the group's samples (in a team: this process's share of
+        it) and the gradient norm before clipping, both scalars left on the device: reading
+        them would make it wait. A norm that is not finite means, with fp16, that the scaler
+        dropped the step.
         """
         loss = self.backward(group)
         scaler = self.precision.scaler
@@ -47,30 +56,38 @@ class Updater:
         else:
             scaler.unscale_(self.optimizer)
             norm = self._clip()
-            scale = scaler.get_scale()
             scaler.step(self.optimizer)
             scaler.update()
-            self.skipped += scaler.get_scale() < scale  # it shrinks only after dropping a step
-        for parameter in self._parameters:
-            parameter.grad = None
+        self.clear()
         return loss, norm
 
     def backward(self, group: Sequence[Batch]) -> Tensor:
         """Add the gradients of the group's mean loss to those that are there; gives that loss."""
-        if len(group) == 1:
-            return self._backward_one(group[0], None)
+        if len(group) == 1 and self.parts == 1 and self.team.size == 1:
+            return self._backward(group[0], None)
         samples = sum(len(batch[-1]) for batch in group)
-        parts = [self._backward_one(batch, len(batch[-1]) / samples) for batch in group]
-        return torch.stack(parts).sum()
+        pieces = [piece for batch in group for piece in self.team.pieces(batch, self.parts)]
+        losses = []
+        for i, (piece, rows) in enumerate(pieces):
+            with self.team.syncing(i == len(pieces) - 1):
+                losses.append(self._backward(piece, rows / samples))
+        return torch.stack(losses).sum()
 
-    def _backward_one(self, batch: Batch, share: float | None) -> Tensor:
+    def clear(self) -> None:
+        """Forget all gradients."""
+        for parameter in self._parameters:
+            parameter.grad = None
+
+    def _backward(self, batch: Batch, share: float | None) -> Tensor:
         with self.precision.autocast():
             output = self.model(*batch[:-1])
         loss = self.loss(self.precision.widen(output), batch[-1])
-        if share is not None:  # the loss is a mean, so a smaller last batch must weigh less
+        if share is not None:  # the loss is a mean, so a smaller piece must weigh less
             loss = loss * share
         scaler = self.precision.scaler
-        (loss if scaler is None else scaler.scale(loss)).backward()
+        # A team averages its gradients, of which each process has a share only.
+        whole = loss if self.team.size == 1 else loss * self.team.size
+        (whole if scaler is None else scaler.scale(whole)).backward()
         return loss.detach()
 
     def _clip(self) -> Tensor:
@@ -82,7 +99,7 @@ class Updater:
         grads = [parameter.grad for parameter in self._parameters if parameter.grad is not None]
         if not grads:
             return torch.zeros((), device=self.precision.device)
-        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads)))
+        norm = self.team.norm(grads)
         if self.grad_clip is None:
             return norm
         # On a CPU reading the norm is free and saves a pass over gradients that are small

@@ -8,7 +8,7 @@ from torch.utils.data import Dataset
 from training_kit import regression
 
 from hpo.errors import TrialFailed
-from hpo.training.batches import Batches, make_batches
+from hpo.training.batches import Batches, Loading, make_batches
 from hpo.training.seeds import preserved_rng, rng_state, seed_everything, set_rng_state
 from hpo.training.task import Split
 
@@ -64,13 +64,45 @@ def test_a_data_set_is_batched_in_the_same_order_as_tensors_in_memory() -> None:
     assert torch.equal(epoch_of(loaded, 3), epoch_of(in_memory, 3))
 
 
-def test_workers_draw_the_same_noise_whenever_an_epoch_is_repeated() -> None:
-    split = Split(Pairs(regression(12), noise=True))
-    batches = make_batches(split, "training", 4, CPU, seed=1, shuffle=True, workers=1)
+@pytest.mark.parametrize("persistent", [True, False])
+def test_workers_draw_the_same_noise_whenever_an_epoch_is_repeated(persistent: bool) -> None:
+    def loaded(workers: int) -> Batches:
+        loading = Loading(workers=workers, persistent=persistent)
+        split = Split(Pairs(regression(12), noise=True))
+        return make_batches(split, "training", 4, CPU, seed=1, shuffle=True, loading=loading)
+
+    batches = loaded(1)
     first = epoch_of(batches, 2)
     seed_everything(123)
+    state = rng_state(CPU)["torch"]
     assert torch.equal(epoch_of(batches, 2), first)
+    assert torch.equal(rng_state(CPU)["torch"], state)  # nothing was drawn here
     assert not torch.equal(epoch_of(batches, 3).sort(0).values, first.sort(0).values)
+    assert torch.equal(epoch_of(loaded(2), 2), first)  # whoever loads it
+
+
+@pytest.mark.parametrize("workers", [None, 0, 2])
+def test_an_epoch_goes_on_from_any_batch_with_the_same_batches(workers: int | None) -> None:
+    data = regression(300) if workers is None else Pairs(regression(300), noise=workers > 0)
+    loading = Loading(workers=workers or 0)
+    batches = make_batches(Split(data), "training", 7, CPU, seed=1, shuffle=True, loading=loading)
+    whole = [batch[0] for batch in batches.epoch(2)]
+    for start in (1, 5, 42):
+        rest = [batch[0] for batch in batches.epoch(2, start=start)]
+        assert len(rest) == 43 - start
+        assert all(torch.equal(a, b) for a, b in zip(rest, whole[start:], strict=True))
+    assert list(batches.epoch(2, start=43)) == []
+
+
+@pytest.mark.parametrize("loaded", [False, True])
+def test_a_limit_leaves_so_many_whole_batches(loaded: bool) -> None:
+    data = Pairs(regression(30)) if loaded else regression(30)
+    split, limited = Split(data), Loading(limit=2)
+    batches = make_batches(split, "training", 8, CPU, seed=1, shuffle=True, loading=limited)
+    assert [len(batch[0]) for batch in batches.epoch(1)] == [8, 8]
+    assert (len(batches), batches.samples) == (2, 16)
+    more = make_batches(split, "training", 8, CPU, seed=1, shuffle=True, loading=Loading(limit=9))
+    assert [len(batch[0]) for batch in more.epoch(1)] == [8, 8, 8, 6]
 
 
 def test_a_batch_larger_than_the_data_is_one_partial_batch() -> None:

@@ -89,3 +89,16 @@ def test_measuring_leaves_training_bit_for_bit_unchanged(tmp_path: Path) -> None
 def test_what_is_no_goal_is_not_measured_unless_it_is_free(tmp_path: Path) -> None:
     outcome = Trial(tmp_path, epochs=1).fit(make_task())
     assert set(outcome.metrics) == {"forward_gflops", "parameter_mb"}
+
+
+def test_peak_memory_of_a_model_with_frozen_parameters_counts_no_gradient_for_them() -> None:
+    def peak(freeze: bool) -> float:
+        model = nn.Sequential(nn.Linear(256, 256), nn.Linear(256, 1))
+        model[0].requires_grad_(not freeze)
+        x = torch.randn(8, 256)
+        task = make_task(model=model, train=Split((x, x[:, :1])))
+        return peak_memory_mb(Subject(task, make_batches(task.train, "t", 8, CPU), make_settings(), CPU))
+
+    frozen_mb = (256 * 256 + 256) * 4 / 2**20
+    # gradient and two Adam moments less; rounding and small activations apart
+    assert peak(False) - peak(True) == pytest.approx(3 * frozen_mb, rel=0.1)

@@ -3,6 +3,7 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -28,14 +29,23 @@ def unbroken(folder: Path, settings: TrainerSettings) -> tuple[dict[str, torch.T
     return weights(task.model), trial
 
 
+def assert_equal(a: Any, b: Any) -> None:
+    """Nested state, equal bit for bit."""
+    if isinstance(a, dict):
+        assert a.keys() == b.keys()
+        for key in a:
+            assert_equal(a[key], b[key])
+    else:
+        assert torch.equal(torch.as_tensor(a), torch.as_tensor(b))
+
+
 def assert_same_training(a: Trial, b: Trial) -> None:
     """Same weights, optimiser and generators at the end, same curves, bit for bit."""
     first, second = (checkpoints.read(trial.folder / "last.pt") for trial in (a, b))
     assert_same(first["model"], second["model"])
     assert torch.equal(first["rng"]["torch"], second["rng"]["torch"])
     for key, state in first["optimizer"]["state"].items():
-        for name, value in state.items():
-            assert torch.equal(torch.as_tensor(value), torch.as_tensor(second["optimizer"]["state"][key][name])), name
+        assert_equal(state, second["optimizer"]["state"][key])
     assert repr(first["progress"]) == repr(second["progress"])  # equal where both are NaN, too
     for name in ("train_loss", "val_loss", "lr", "grad_norm"):
         assert [m[name] for m in first["history"]] == [m[name] for m in second["history"]]
@@ -97,10 +107,10 @@ def test_a_killed_trial_goes_on_bit_for_bit(tmp_path: Path) -> None:
     assert_same_training(whole, trial)
 
 
-def test_a_request_to_stop_in_the_middle_of_an_epoch_costs_that_epoch_only(
+def test_a_request_to_stop_in_the_middle_of_an_epoch_costs_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected, _ = unbroken(tmp_path / "whole", make_settings())
+    expected, whole = unbroken(tmp_path / "whole", make_settings())
     monkeypatch.setattr(trainer, "_LOOK_EVERY_S", 0.0)
     points: list[Point] = []
     looks: list[int] = []
@@ -113,11 +123,25 @@ def test_a_request_to_stop_in_the_middle_of_an_epoch_costs_that_epoch_only(
     points = trial.points
     outcome = trial.fit(make_task())
     assert outcome.reason.kind is StopKind.INTERRUPTED
-    assert outcome.reason.message == "asked to stop during epoch 3; 2 of 6 epochs are done"
+    assert outcome.reason.message == "asked to stop after 3 of 5 updates of epoch 3; goes on from there"
+    left = checkpoints.read(tmp_path / "asked" / "last.pt")
+    assert (left["epoch"], left["updates"]) == (2, 3)
     task = make_task()
-    again = Trial(tmp_path / "asked", epochs=EPOCHS, resume=True)
+    again = Trial(tmp_path / "asked", epochs=EPOCHS, resume=True, reported=2)
     assert again.fit(task).reason.kind is StopKind.FINISHED
+    assert [point.step for point in again.points] == [2, 3, 4, 5, 6]
     assert_same(weights(task.model), expected)
+    assert_same_training(whole, again)
+
+
+def test_what_the_study_lost_is_reported_again_and_no_more(tmp_path: Path) -> None:
+    """A database put back from an older copy knows fewer epochs than the checkpoint."""
+    with pytest.raises(TrialStopped):
+        Trial(tmp_path, epochs=EPOCHS, answer=lambda p: stop_at(4) if p.step == 4 else GO_ON).fit(make_task())
+    trial = Trial(tmp_path, epochs=EPOCHS, resume=True, reported=1)
+    trial.fit(make_task())
+    assert [point.step for point in trial.points] == [2, 3, 4, 5, 6]
+    assert [point.checkpoint for point in trial.points] == [None, None, "last.pt", "last.pt", "last.pt"]
 
 
 def test_a_trial_that_was_over_gives_its_outcome_without_training(tmp_path: Path) -> None:
@@ -177,7 +201,8 @@ def test_resuming_with_no_checkpoint_begins_and_beginning_forgets_old_checkpoint
     assert [point.step for point in trial.points] == [1, 2, 3, 4]
     again = Trial(tmp_path, stop_requested=lambda: True)
     assert again.fit(make_task()).reason.kind is StopKind.INTERRUPTED
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.glob("*.pt")] == ["last.pt"]
+    assert checkpoints.read(tmp_path / "last.pt")["epoch"] == 0
 
 
 def test_another_models_checkpoint_fails_with_the_keys(tmp_path: Path) -> None:
@@ -190,3 +215,17 @@ def test_checkpoints_hold_plain_values_only(tmp_path: Path) -> None:
     Trial(tmp_path, epochs=1).fit(make_task())
     for name in ("last.pt", "best.pt"):
         assert torch.load(tmp_path / name, weights_only=True)["format"] == 1
+
+
+@pytest.mark.parametrize("changed", [{"seed": 12}, {"params": {"lr": 0.5}}])
+def test_a_checkpoint_that_another_trial_of_this_number_left_is_not_gone_on_with(
+    tmp_path: Path, changed: dict[str, Any]
+) -> None:
+    Trial(tmp_path, epochs=2).fit(make_task())
+    trial = Trial(tmp_path, epochs=2, resume=True, reported=0, **changed)
+    trial.fit(make_task())
+    assert [point.step for point in trial.points] == [1, 2]
+    assert trial.points[0].events[0].kind == "other_checkpoint"
+    again = Trial(tmp_path, epochs=3, resume=True, reported=2, **changed)
+    again.fit(make_task())
+    assert [point.step for point in again.points] == [2, 3]

@@ -217,3 +217,17 @@ def test_a_metric_that_is_never_a_number_leaves_the_last_weights_and_says_so(tmp
     split = Split(regression(16, 2), lambda outputs, targets: {"val_r": math.nan})
     outcome = Trial(tmp_path, monitor=Goal("val_r"), epochs=2).fit(make_task(validation=split))
     assert [event.kind for event in outcome.events] == ["no_best_epoch"]
+
+
+def test_a_last_batch_of_one_sample_is_left_out_where_batch_norm_could_not_learn_from_it(tmp_path: Path) -> None:
+    seen: list[int] = []
+
+    def train(model: nn.Module, samples: int, folder: str) -> list[int]:
+        seen.clear()
+        model.register_forward_pre_hook(lambda module, inputs: seen.append(len(inputs[0])) if module.training else None)
+        Trial(tmp_path / folder, epochs=1).fit(make_task(model=model, train=Split(regression(samples))))
+        return list(seen)
+
+    assert train(nn.Sequential(nn.BatchNorm1d(4), nn.Linear(4, 1)), 17, "a") == [8, 8]
+    assert train(nn.Sequential(nn.BatchNorm1d(4), nn.Linear(4, 1)), 18, "b") == [8, 8, 2]
+    assert train(nn.Linear(4, 1), 17, "c") == [8, 8, 1]

@@ -45,18 +45,33 @@ def test_clipping_is_pytorchs_and_the_norm_is_the_one_before(clip: float) -> Non
     assert_same(weights(model), weights(theirs))
 
 
-def test_an_fp16_update_that_overflows_is_skipped_and_counted() -> None:
+def test_an_fp16_update_that_overflows_is_dropped_and_its_norm_says_so() -> None:
     x, y = regression(8)
     model = nn.Linear(4, 1)
     before = weights(model)
     fp16 = updater(model, "fp16")
-    fp16.update([(x, y * 1000)])  # times the first scale, 65536, beyond fp16's 65504
-    assert fp16.skipped == 1
+    _, norm = fp16.update([(x, y * 1000)])  # times the first scale, 65536, beyond fp16's 65504
+    assert not norm.isfinite()
     assert_same(weights(model), before)
-    for _ in range(30):
-        fp16.update([(x, y)])
-    assert fp16.skipped < 31
+    norms = [fp16.update([(x, y)])[1] for _ in range(30)]
+    assert norms[-1].isfinite()
     assert not torch.equal(model.weight, before["weight"])
+
+
+@pytest.mark.parametrize("parts", [2, 4, 16])
+def test_a_batch_in_pieces_gives_the_same_update(parts: int) -> None:
+    batches = [regression(7, 1), regression(3, 2)]  # pieces of unequal size, some of one sample
+    whole = nn.Linear(4, 1)
+    cut = copy.deepcopy(whole)
+    seen: list[int] = []
+    cut.register_forward_hook(lambda module, inputs, output: seen.append(len(output)))
+    expected = updater(whole, grad_clip=0.5).update(batches)
+    in_pieces = updater(cut, grad_clip=0.5)
+    in_pieces.parts = parts
+    torch.testing.assert_close(in_pieces.update(batches), expected)
+    torch.testing.assert_close(cut.weight, whole.weight)
+    assert sum(seen) == 10
+    assert max(seen) == -(-7 // parts)
 
 
 @pytest.mark.parametrize("name", sorted(OPTIMIZERS))

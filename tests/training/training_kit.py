@@ -60,13 +60,14 @@ class Trial:
         **job: Any,
     ) -> None:
         self.folder, self.points, self._answer = folder, [], answer  # type: tuple[Path, list[Point], Any]
-        defaults: dict[str, Any] = {"goals": (LOSS,), "monitor": LOSS, "seed": 11, "epochs": 4}
+        defaults: dict[str, Any] = {"goals": (LOSS,), "monitor": LOSS, "seed": 11, "epochs": 4, "params": {}}
+        if job.get("resume"):
+            defaults["reported"] = 10**6  # every epoch is known, unless a test says otherwise
         self.job = Job(
             study="s",
             series="x",
             number=0,
             objective="o",
-            params={},
             data={},
             trainer=TrainerSettings(),
             data_seed=0,

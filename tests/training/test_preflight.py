@@ -1,0 +1,460 @@
+"""Each fault made really, one at a time: the finding names the check, the sample and the value."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, mse_loss
+from torch.utils.data import Dataset
+
+from hpo.errors import DataError
+from hpo.training.findings import Finding, Preflight, Result
+from hpo.training.preflight import CHECKS, Extent, preflight
+from hpo.training.task import Split, Task, build_model
+from tests.training.training_kit import assert_same, make_settings, make_task, regression, weights
+
+EXTENT = Extent(epochs=5, trials=6, workers=2)
+OK, WARNING, FAILED, SKIPPED = Result.OK, Result.WARNING, Result.FAILED, Result.SKIPPED
+
+
+def look(task: Task | Callable[[], Task], extent: Extent = EXTENT, **settings: Any) -> Preflight:
+    build = (lambda: task) if isinstance(task, Task) else task
+    return preflight(build, make_settings(**settings), extent, seed=5)
+
+
+def finding(found: Preflight, check: str) -> Finding:
+    return next(f for f in found.findings if f.check == check)
+
+
+def results(found: Preflight) -> dict[str, Result]:
+    return {f.check: f.result for f in found.findings}
+
+
+class Items(Dataset[Any]):
+    """Images of 3 × 8 × 8 with a class of 4; ``faults`` gives some of them another item, or raises it."""
+
+    def __init__(self, size: int = 40, faults: dict[int, Any] | None = None) -> None:
+        self.size, self.faults = size, faults or {}
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, index: int) -> Any:
+        fault = self.faults.get(index)
+        if isinstance(fault, BaseException):
+            raise fault
+        generator = torch.Generator().manual_seed(index)
+        return fault if fault is not None else (torch.rand(3, 8, 8, generator=generator), index % 4)
+
+
+def classifier(classes: int = 4) -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(192, classes))
+
+
+def image_task(train: Dataset[Any] | None = None, validation: Dataset[Any] | None = None, **changes: Any) -> Task:
+    task = Task(
+        model=classifier(),
+        train=Split(train or Items()),
+        validation=Split(validation or Items(12)),
+        loss=cross_entropy,
+        example=(torch.zeros(1, 3, 8, 8),),
+    )
+    return replace(task, **changes)
+
+
+# What is well
+
+
+def test_a_good_task_passes_every_check() -> None:
+    found = look(make_task())
+    assert results(found) == dict.fromkeys(CHECKS[1:], OK)
+    assert finding(found, "shapes").message.startswith("inputs (8, 4), target (8, 1), output (8, 1), loss ")
+    assert "all 5 training batches" in finding(found, "batches").message
+    assert "all 40 training samples and all 16 validation samples" in finding(found, "samples").message
+    assert "6 trainable parameters" in finding(found, "gradients").message
+
+
+def test_a_data_set_is_looked_at_by_samples_and_by_batches() -> None:
+    found = look(image_task(Items(300), Items(120)))
+    assert not found.failed
+    assert "100 of 300 training samples and 100 of 120 validation" in finding(found, "samples").message
+    assert "10 of 38 training batches" in finding(found, "batches").message
+
+
+def test_time_counts_updates_and_trials() -> None:
+    details = finding(look(make_task()), "time").details
+    assert details["updates"] == 5
+    assert details["study_s"] == pytest.approx(details["epoch_s"] * 5 * 3)  # 6 trials by 2 workers: 3 rounds
+    endless = finding(look(make_task(), Extent(epochs=5)), "time")
+    assert "study_s" not in endless.details
+
+
+def test_nothing_is_changed_by_looking() -> None:
+    task = make_task()
+    task.model.train()
+    before = weights(task.model)
+    numpy_state, python_state, torch_state = np.random.get_state()[1].copy(), random.getstate(), torch.get_rng_state()  # type: ignore[index, union-attr] # fmt: skip
+    threads, grads = torch.get_num_threads(), [p.grad for p in task.model.parameters()]
+    look(task, threads=1, optimizer="sgd")
+    assert_same(weights(task.model), before)
+    assert grads == [None] * len(grads) == [p.grad for p in task.model.parameters()]
+    assert task.model.training
+    assert (np.random.get_state()[1] == numpy_state).all()  # type: ignore[index]
+    assert random.getstate() == python_state
+    assert torch.equal(torch.get_rng_state(), torch_state)
+    assert torch.get_num_threads() == threads
+
+
+def test_it_looks_at_the_same_again() -> None:
+    def told() -> list[str]:
+        found = look(image_task(Items(300), model=build_model(classifier, 1)))
+        return [finding(found, check).message for check in ("batches", "samples", "shapes")]
+
+    assert told() == told()
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_every_precision_can_be_looked_at(precision: str) -> None:
+    assert not look(make_task(), precision=precision).failed
+
+
+def test_fp16_gradients_that_overflow_at_the_first_scale_are_no_fault() -> None:
+    steep = make_task(loss=lambda output, target: 1e4 * mse_loss(output, target))
+    assert finding(look(steep, precision="fp16"), "gradients").result is OK
+
+
+def test_findings_survive_a_trip_through_json() -> None:
+    found = look(make_task())
+    assert Preflight.from_dict(found.to_dict()) == found
+
+
+# task
+
+
+def test_a_task_that_cannot_be_built_is_a_finding_with_the_reason() -> None:
+    def build() -> Task:
+        raise DataError("logos.parquet is missing. Make it with hpo make-data.")
+
+    found = look(build)
+    assert finding(found, "task").message == "logos.parquet is missing. Make it with hpo make-data."
+    assert set(results(found).values()) == {FAILED, SKIPPED}
+
+
+def test_a_task_whose_code_is_wrong_is_a_finding_too() -> None:
+    def build() -> Task:
+        return {}["width"]  # type: ignore[no-any-return]
+
+    assert finding(look(build), "task").message == "KeyError: 'width'."
+
+
+def test_a_model_with_nothing_to_train_is_refused() -> None:
+    model = nn.Linear(4, 1).requires_grad_(False)
+    assert "no parameter to train" in finding(look(make_task(model=model)), "task").message
+
+
+def test_gradient_checkpointing_without_blocks_is_a_finding() -> None:
+    assert "blocks" in finding(look(make_task(), gradient_checkpointing=True), "task").message
+
+
+# shapes
+
+
+def test_a_wrong_output_shape_names_all_shapes() -> None:
+    model = nn.Sequential(nn.Linear(4, 1), nn.Flatten(0))
+    said = finding(look(make_task(model=model)), "shapes")
+    assert said.result is FAILED
+    assert "training batch 1" in said.message
+    assert "inputs (8, 4), target (8, 1), output (8,)" in said.message
+
+
+def test_a_model_that_refuses_its_input_is_a_finding_that_names_the_shapes() -> None:
+    said = finding(look(make_task(model=nn.Linear(5, 1))), "shapes")
+    assert said.result is FAILED
+    assert "inputs (8, 4)" in said.message
+
+
+def test_a_loss_that_is_nan_is_named_with_its_batch() -> None:
+    found = look(make_task(loss=lambda output, target: (output - target).mean() * torch.nan))
+    assert "the loss of training batch 1 is nan" in finding(found, "shapes").message
+    assert results(found)["gradients"] is results(found)["time"] is SKIPPED
+
+
+# gradients
+
+
+class Aside(nn.Module):
+    """One layer is never used."""
+
+    def __init__(self, layers: int = 1) -> None:
+        super().__init__()
+        self.used = nn.Linear(4, 1)
+        self.unused = nn.ModuleList(nn.Linear(4, 1, bias=False) for _ in range(layers))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.used(x)
+
+
+def test_a_parameter_outside_the_graph_is_named() -> None:
+    said = finding(look(make_task(model=Aside())), "gradients")
+    assert said.result is FAILED
+    assert "1 of 3 trainable parameters (unused.0.weight)" in said.message
+
+
+def test_of_many_parameters_outside_the_graph_the_first_are_named_and_the_rest_counted() -> None:
+    said = finding(look(make_task(model=Aside(5))), "gradients")
+    assert "5 of 7 trainable parameters (unused.0.weight, unused.1.weight, unused.2.weight and 2 more)" in said.message
+
+
+def test_a_frozen_parameter_needs_no_gradient() -> None:
+    model = Aside()
+    model.unused.requires_grad_(False)
+    found = look(make_task(model=model))
+    assert not found.failed
+    assert finding(found, "memory").details["gradients_mb"] * 2**20 == 5 * 4
+
+
+def test_a_gradient_of_zeros_is_a_warning() -> None:
+    class Dead(Aside):
+        def forward(self, x: Tensor) -> Tensor:
+            return self.used(x) + 0 * self.unused[0](x)
+
+    said = finding(look(make_task(model=Dead())), "gradients")
+    assert said.result is WARNING
+    assert "0 everywhere in 1 of 3 trainable parameters (unused.0.weight)" in said.message
+
+
+def test_a_gradient_that_is_not_finite_names_its_parameter() -> None:
+    class Root(Aside):
+        def forward(self, x: Tensor) -> Tensor:
+            return self.used(x) + self.unused[0](x).mul(0).sqrt()  # the slope of a root at 0
+
+    said = finding(look(make_task(model=Root())), "gradients")
+    assert said.result is FAILED
+    assert "NaN or infinite in 1 of 3 trainable parameters (unused.0.weight)" in said.message
+
+
+def test_rows_of_an_embedding_may_have_sparse_gradients() -> None:
+    class Words(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embed = nn.Embedding(50, 1, sparse=True)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.embed(x).mean(1)
+
+    x, y = torch.randint(0, 50, (40, 6)), torch.rand(40, 1)
+    task = make_task(model=Words(), train=Split((x, y)), validation=Split((x, y)), example=(x[:1],))
+    found = look(task, optimizer="sgd", momentum=0.0)
+    assert finding(found, "gradients").result is OK
+
+
+# batches and samples
+
+
+def broken(row: int, value: float) -> tuple[Tensor, Tensor]:
+    x, y = regression(40, 1)
+    x[row, 2] = value
+    return x, y
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_one_number_that_is_not_finite_is_named_in_its_batch_and_in_its_sample(value: float) -> None:
+    found = look(make_task(train=Split(broken(17, value))))
+    batch, sample = finding(found, "batches"), finding(found, "samples")
+    assert batch.result is sample.result is FAILED
+    assert "(sample 17 of the training data): the input holds" in batch.message
+    assert f"training sample 17: the input holds {value} at [2]" in sample.message
+    assert results(found)["shapes"] is SKIPPED
+
+
+def test_a_nan_in_a_target_and_one_in_the_validation_data_are_found() -> None:
+    x, y = regression(40, 1)
+    y[3] = torch.nan
+    said = finding(look(make_task(validation=Split((x, y)))), "samples")
+    assert "validation sample 3: the target holds nan" in said.message
+
+
+def test_a_nan_far_behind_the_batches_that_are_looked_at_is_found() -> None:
+    x, y = regression(4000, 1)
+    x[3999] = torch.inf
+    assert "training sample 3999" in finding(look(make_task(train=Split((x, y)))), "samples").message
+
+
+def test_an_image_of_another_size_is_named() -> None:
+    found = look(image_task(Items(faults={23: (torch.rand(3, 8, 9), 1)})))
+    assert "sample 23 of the data has the input of shape (3, 8, 9), not (3, 8, 8)" in finding(found, "batches").message
+    assert "training sample 23 has the input of shape (3, 8, 9)" in finding(found, "samples").message
+
+
+def test_an_image_of_another_size_in_the_validation_data_is_named() -> None:
+    said = finding(look(image_task(validation=Items(12, {5: (torch.rand(3, 7, 8), 1)}))), "samples")
+    assert "validation sample 5 has the input of shape (3, 7, 8), not (3, 8, 8)" in said.message
+
+
+def test_a_sample_that_raises_is_named_with_what_it_raised() -> None:
+    found = look(image_task(Items(faults={7: OSError("truncated JPEG")})))
+    assert "training sample 7 cannot be loaded: OSError: truncated JPEG" in finding(found, "samples").message
+    assert "training sample 7 cannot be loaded: OSError: truncated JPEG" in finding(found, "batches").message
+
+
+def test_a_sample_that_leaves_the_process_is_named() -> None:
+    found = look(image_task(validation=Items(12, {2: SystemExit("no licence")})))
+    assert "validation sample 2 cannot be loaded: SystemExit: no licence" in finding(found, "samples").message
+
+
+@pytest.mark.parametrize("item", [{"x": 1}, torch.zeros(3), (torch.zeros(3),), (torch.zeros(3), "cat")])
+def test_a_sample_that_is_no_tuple_of_numbers_is_named(item: Any) -> None:
+    said = finding(look(image_task(Items(faults={4: item}))), "samples")
+    assert said.result is FAILED
+    assert "training sample 4 must" in said.message
+
+
+@pytest.mark.parametrize("label", [4, -1, 250])
+def test_a_label_out_of_range_is_named_with_its_sample(label: int) -> None:
+    found = look(image_task(Items(faults={11: (torch.rand(3, 8, 8), label)})))
+    for check in ("batches", "samples"):
+        said = finding(found, check)
+        assert said.result is FAILED
+        assert f"the label is {label}; with 4 outputs a label is 0 to 3" in said.message
+    assert "(sample 11 of the training data)" in finding(found, "batches").message
+    assert "training sample 11: " in finding(found, "samples").message
+
+
+def test_minus_100_is_a_label_to_be_ignored() -> None:
+    assert not look(image_task(Items(faults={11: (torch.rand(3, 8, 8), -100)}))).failed
+
+
+@pytest.mark.parametrize("last", [True, False])
+def test_labels_of_every_place_of_a_sequence_are_looked_at(last: bool) -> None:
+    class Tagger(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = nn.Linear(1, 6)
+
+        def forward(self, x: Tensor) -> Tensor:
+            said = self.net(x[..., None])
+            return said if last else said.transpose(1, 2)
+
+    def loss(output: Tensor, target: Tensor) -> Tensor:
+        return cross_entropy(output.transpose(1, 2) if last else output, target)
+
+    x, y = torch.rand(40, 9), torch.randint(0, 6, (40, 9))
+    good = make_task(model=Tagger(), train=Split((x, y)), validation=Split((x, y)), loss=loss, example=(x[:1],))
+    assert not look(good).failed
+    bad = y.clone()
+    bad[30, 8] = 6
+    said = finding(look(replace(good, train=Split((x, bad)))), "samples")
+    assert "training sample 30: the label is 6 at [8]; with 6 outputs" in said.message
+
+
+def test_whole_numbers_that_are_counted_and_not_classes_may_be_any() -> None:
+    x, _ = regression(40, 1)
+    counts = torch.randint(0, 900, (40, 1))
+    task = make_task(train=Split((x, counts)), validation=Split((x, counts)))
+    assert not look(replace(task, loss=lambda output, target: mse_loss(output, target.float()))).failed
+
+
+def test_values_beyond_10000_and_constant_inputs_are_warnings() -> None:
+    x, y = regression(40, 1)
+    said = finding(look(make_task(train=Split((x * 1e6, y)))), "batches")
+    assert said.result is WARNING
+    assert "the input reaches" in said.message
+    said = finding(look(make_task(train=Split((torch.full_like(x, 0.5), y)))), "batches")
+    assert said.result is WARNING
+    assert "the input is 0.5 in every sample" in said.message
+
+
+def test_the_smallest_and_the_largest_value_are_reported() -> None:
+    x, y = regression(40, 1)
+    x[8, 1], x[30, 3] = -77.5, 88.25
+    assert "the input -77.5 to 88.25" in finding(look(make_task(train=Split((x, y)))), "batches").message
+
+
+def test_sequences_of_varying_length_may_come_one_at_a_time() -> None:
+    class Sequences(Dataset[Any]):
+        def __len__(self) -> int:
+            return 20
+
+        def __getitem__(self, index: int) -> Any:
+            return torch.rand(3 + index % 5, 1), torch.rand(1)
+
+    class Mean(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = nn.Linear(1, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.net(x).mean(1)
+
+    task = make_task(
+        model=Mean(), train=Split(Sequences()), validation=Split(Sequences()), example=(torch.rand(1, 4, 1),)
+    )
+    found = look(task, batch_size=1, eval_batch_size=1)
+    assert not found.failed
+    assert "the input of varying length" in finding(found, "batches").message
+    assert finding(look(task, batch_size=4), "batches").result is FAILED
+
+
+@pytest.mark.parametrize("name", ["train", "validation"])
+def test_empty_data_is_named(name: str) -> None:
+    x, y = regression(40, 1)
+    found = look(make_task(**{name: Split((x[:0], y[:0]))}))
+    assert f"the {'training' if name == 'train' else name} data is empty" in finding(found, "samples").message
+
+
+def test_tensors_of_unequal_lengths_are_named() -> None:
+    x, y = regression(40, 1)
+    assert "[40, 39]" in finding(look(make_task(train=Split((x, y[:39])))), "samples").message
+
+
+def test_a_data_set_may_be_read_by_processes_of_its_own() -> None:
+    found = look(image_task(Items(100)), loader_workers=1, prefetch=2)
+    assert set(results(found).values()) == {OK}
+
+
+# memory and the device
+
+
+def test_the_parts_of_memory_are_told_apart() -> None:
+    details = finding(look(make_task()), "memory").details
+    # 4·8 + 8 + 2·8 + 8 + 1 = 65 weights; 2·8 running statistics of 4 bytes and a counter of 8
+    assert details["gradients_mb"] * 2**20 == 65 * 4
+    assert details["optimizer_mb"] * 2**20 == 2 * 65 * 4
+    assert details["parameters_mb"] * 2**20 == (65 + 16) * 4 + 8
+    assert details["activations_mb"] > 0
+    assert details["peak_mb"] == details["total_mb"]
+
+
+def test_a_model_beyond_the_memory_is_never_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hpo.training.preflight.available_mb", lambda device, gpus: 0.0001)
+    found = look(make_task())
+    assert finding(found, "memory").result is WARNING  # a CPU may swap
+    assert "It does not fit" in finding(found, "memory").message
+    assert results(found)["gradients"] is results(found)["time"] is SKIPPED
+
+
+@pytest.mark.parametrize("check", ["shapes", "gradients"])
+def test_memory_that_runs_out_is_told_as_that(check: str) -> None:
+    def loss(output: Tensor, target: Tensor) -> Tensor:
+        if check == "shapes" or torch.is_grad_enabled():
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB.")
+        return mse_loss(output, target)
+
+    said = finding(look(make_task(loss=loss)), check)
+    assert said.result is FAILED
+    assert said.message.startswith("memory ran out (OutOfMemoryError: CUDA out of memory.")
+    assert "Halve batch_size" in said.message
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_wanted_and_not_there_is_a_warning() -> None:
+    found = look(make_task(), replace(EXTENT, gpus=1))
+    assert finding(found, "device").result is WARNING
+    assert not found.failed

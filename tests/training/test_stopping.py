@@ -1,0 +1,198 @@
+"""Trials that end before their epochs do, and checkpoints in the middle of an epoch."""
+
+import random
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+from training_kit import Trial, assert_same, make_settings, make_task, weights
+
+from hpo.errors import TrialFailed
+from hpo.training import checkpoints, trainer
+from hpo.training.settings import EarlyStopping
+from hpo.trial import GO_ON, Decision, Goal, Point, StopKind
+
+
+class Slow(nn.Linear):
+    """A model that needs some time for a batch while training."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        time.sleep(0.01 if self.training else 0)
+        return super().forward(x)
+
+
+@pytest.fixture
+def always_looking(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trainer, "_LOOK_EVERY_S", 0.0)
+
+
+def test_a_time_limit_ends_a_trial_with_its_best_epoch_and_a_checkpoint(tmp_path: Path, always_looking: None) -> None:
+    task, trial = make_task(model=Slow(4, 1)), Trial(tmp_path, epochs=1000)
+    outcome = trial.fit(task, make_settings(time_limit="0.4s"))  # an epoch takes 0.05 s
+    assert outcome.reason.kind is StopKind.TIME_LIMIT
+    done = len(trial.points)
+    assert 1 <= done < 20
+    assert outcome.reason.message == f"its time limit of 0.4 s has passed; {done} of 1000 epochs are done"
+    left = checkpoints.read(tmp_path / "last.pt")
+    assert left["epoch"] == done
+    assert 0.2 < left["elapsed_s"] < 0.7
+    best = checkpoints.read(tmp_path / "best.pt")
+    assert best["epoch"] == min(range(1, done + 1), key=lambda epoch: trial.curve()[epoch - 1])
+    assert_same(weights(task.model), best["model"])
+
+
+def test_a_time_limit_counts_all_attempts(tmp_path: Path, always_looking: None) -> None:
+    settings = make_settings(time_limit=0.4)
+    first = Trial(tmp_path, epochs=1000, stop_requested=lambda: len(first.points) == 3)
+    assert first.fit(make_task(model=Slow(4, 1)), settings).reason.kind is StopKind.INTERRUPTED
+    spent = checkpoints.read(tmp_path / "last.pt")["elapsed_s"]
+    assert spent > 0.15
+    second = Trial(tmp_path, epochs=1000, resume=True)
+    began = time.monotonic()
+    assert second.fit(make_task(model=Slow(4, 1)), settings).reason.kind is StopKind.TIME_LIMIT
+    assert time.monotonic() - began < 5 * (0.4 - spent) + 1
+
+
+def test_a_time_limit_within_the_first_epoch_fails_with_the_numbers(tmp_path: Path, always_looking: None) -> None:
+    with pytest.raises(TrialFailed, match=r"time limit of 0.02 s passed before the first epoch .*\d of 5 updates"):
+        Trial(tmp_path).fit(make_task(model=Slow(4, 1)), make_settings(time_limit=0.02))
+
+
+@pytest.mark.parametrize(("direction", "values", "stops_after"), [
+    ("maximize", [0.5, 0.65, 0.7, 0.74, 0.5, 0.5], 4),  # 0.7 and 0.74 are no gains of 0.1 over 0.65
+    ("minimize", [0.5, 0.3, 0.25, 0.22, 0.1, 0.1], 4),
+])  # fmt: skip
+def test_early_stopping_takes_any_metric_direction_and_min_delta(
+    tmp_path: Path, direction: str, values: list[float], stops_after: int
+) -> None:
+    trial = Trial(tmp_path, epochs=6)
+    validation = make_task().validation
+    planned = type(validation)(validation.data, lambda outputs, targets: {"val_planned": values[len(trial.points)]})
+    stopping = EarlyStopping(metric="val_planned", direction=direction, patience=2, min_delta=0.1)  # type: ignore[arg-type]
+    outcome = trial.fit(make_task(validation=planned), make_settings(early_stopping=stopping))
+    assert outcome.reason.kind is StopKind.EARLY
+    assert len(trial.points) == stops_after
+    assert "has not improved by 0.1 for 2 epochs since epoch 2" in outcome.reason.message
+
+
+def test_minutes_between_checkpoints_count_within_an_epoch_and_resuming_there_is_exact(
+    tmp_path: Path, always_looking: None
+) -> None:
+    settings = make_settings(checkpoint_minutes=1e-9, checkpoint_every=100, schedule="one_cycle")
+    expected = make_task()
+    Trial(tmp_path / "whole", epochs=4).fit(expected, settings)
+    folder = tmp_path / "killed"
+    script = f"""
+        import os, signal, sys
+        from pathlib import Path
+        sys.path.insert(0, {str(Path(__file__).parent)!r})
+        from training_kit import *
+        from hpo.training import trainer
+        trainer._LOOK_EVERY_S = 0
+        def stop_requested():
+            newest = Path({str(folder)!r}) / "last.pt"
+            if newest.exists():
+                from hpo.training import checkpoints
+                state = checkpoints.read(newest)
+                if (state["epoch"], state["updates"]) == (2, 3):
+                    os.kill(os.getpid(), signal.SIGKILL)
+            return False
+        trial = Trial(Path({str(folder)!r}), epochs=4, stop_requested=stop_requested)
+        trial.fit(make_task(), make_settings(
+            checkpoint_minutes=1e-9, checkpoint_every=100, schedule="one_cycle"))
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], timeout=60)
+    assert done.returncode == -signal.SIGKILL
+    task, trial = make_task(), Trial(folder, epochs=4, resume=True, reported=2)
+    trial.fit(task, settings)
+    assert_same(weights(task.model), weights(expected.model))
+    whole = checkpoints.read(tmp_path / "whole" / "last.pt")
+    assert [entry["train_loss"] for entry in whole["history"]] == trial_history(folder, "train_loss")
+
+
+def trial_history(folder: Path, metric: str) -> list[float]:
+    return [entry[metric] for entry in checkpoints.read(folder / "last.pt")["history"]]
+
+
+KILLED_AT_RANDOM = """
+import os, random, signal, sys, threading
+sys.path.insert(0, sys.argv[1])
+from pathlib import Path
+from training_kit import *
+from hpo.training import trainer
+
+trainer._LOOK_EVERY_S = 0
+folder, looks, precision = Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
+
+def stop_requested():
+    global looks
+    looks -= 1
+    if looks == 0:  # anywhere: in an update, in a checkpoint that is being written, in a report
+        threading.Timer(random.uniform(0, 0.02), os.kill, (os.getpid(), signal.SIGKILL)).start()
+    return False
+
+model = build_model(lambda: nn.Sequential(nn.Linear(4, 64), nn.ReLU(), nn.Dropout(0.2), nn.Linear(64, 1)), 3)
+trial = Trial(folder, epochs=10, resume=True, reported=0, stop_requested=stop_requested)
+settings = make_settings(schedule="cosine", warmup_share=0.1, accumulation=2, batch_size=3, lr=0.02,
+    precision=precision, checkpoint_minutes=0.0005, keep_best=2, keep_every=4, grad_clip=1.0)
+trial.fit(make_task(model=model), settings)
+torch.save(weights(model), folder / "final.pt")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_training_killed_at_random_moments_ends_in_the_same_weights(tmp_path: Path, precision: str) -> None:
+    """Ten epochs straight, and ten epochs killed wherever they happen to be, in processes of their own."""
+
+    def run(folder: str, looks: int) -> int:
+        arguments = [str(Path(__file__).parent), str(tmp_path / folder), str(looks), precision]
+        return subprocess.run([sys.executable, "-c", KILLED_AT_RANDOM, *arguments], timeout=120).returncode
+
+    assert run("straight", -1) == 0
+    rng, kills = random.Random(20), 0
+    while (code := run("killed", rng.randint(5, 40))) != 0:  # of about 80 looks in all
+        assert code == -signal.SIGKILL
+        kills += 1
+        assert kills < 20
+    assert kills >= 2
+    straight, killed = (torch.load(tmp_path / name / "final.pt", weights_only=True) for name in ("straight", "killed"))
+    assert_same(straight, killed)
+    for metric in ("train_loss", "val_loss", "lr", "grad_norm"):
+        assert trial_history(tmp_path / "straight", metric) == trial_history(tmp_path / "killed", metric)
+
+
+def test_the_best_and_every_so_many_epochs_keep_their_checkpoints(tmp_path: Path) -> None:
+    planned = [5.0, 2.0, 4.0, 1.0, 3.0, 6.0, 7.0]
+    trial = Trial(tmp_path, epochs=7, monitor=Goal("val_planned"))
+    validation = make_task().validation
+    split = type(validation)(validation.data, lambda outputs, targets: {"val_planned": planned[len(trial.points)]})
+    trial.fit(make_task(validation=split), make_settings(keep_best=3, keep_every=3, checkpoint_every=100))
+    kept = sorted(path.name for path in tmp_path.glob("epoch-*.pt"))
+    assert kept == [f"epoch-{epoch:05d}.pt" for epoch in (2, 3, 4, 5, 6)]  # best: 4, 2, 5; every third: 3, 6
+    assert checkpoints.read(tmp_path / "epoch-00005.pt")["epoch"] == 5
+    assert checkpoints.read(tmp_path / "best.pt")["epoch"] == 4
+
+
+def make_goal(metric: str):
+    from hpo.trial import Goal
+
+    return Goal(metric)
+
+
+def test_a_stop_that_comes_with_a_report_leaves_a_checkpoint_of_that_epoch(tmp_path: Path) -> None:
+    wishes: list[bool] = []
+
+    def answer(point: Point) -> Decision:
+        wishes.append(True)
+        return GO_ON
+
+    trial = Trial(tmp_path, epochs=9, answer=answer, stop_requested=lambda: len(wishes) == 2)
+    trial.fit(make_task(), make_settings(checkpoint_every=100))
+    assert checkpoints.read(tmp_path / "last.pt")["epoch"] == 2
