@@ -9,7 +9,7 @@ import search_spaces
 from hpo.errors import UnknownName
 from search_spaces.space import SearchSpace
 
-_LANGUAGE = {"parameters", "space", "presets"}
+_LANGUAGE = {"middle", "parameters", "space", "presets"}
 
 
 def names() -> list[str]:

@@ -19,11 +19,12 @@ from urllib.parse import quote
 from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.exc import DBAPIError, NoSuchModuleError, SQLAlchemyError
 
+from hpo import durable
 from hpo.errors import StorageError
 from storage import codec, urls
 from storage.optuna_rows import OPTUNA_SCHEMA
 
-OUR_SCHEMA = "0001"
+OUR_SCHEMA = "0002"
 OUR_VERSION_TABLE = "hpo_alembic_version"
 _BUSY_TIMEOUT_S = 30
 _CLOCKS = {
@@ -77,6 +78,11 @@ class Database:
         with self._translated(), self._writer.begin() as connection:
             yield connection
 
+    @property
+    def file(self) -> Path | None:
+        """The file of a SQLite database; None for a server."""
+        return urls.sqlite_file(self._url)
+
     def close(self) -> None:
         self.engine.dispose()
 
@@ -101,16 +107,19 @@ class Database:
         return urls.without_secrets(self._url, (str(cause).strip() or type(cause).__name__).splitlines()[0])
 
     def _prepare(self, create: bool) -> None:
-        if self._schemas() == (OPTUNA_SCHEMA, OUR_SCHEMA):
+        found = self._schemas()
+        if found == (OPTUNA_SCHEMA, OUR_SCHEMA):
             return
-        if not create:
+        if None in found and not create:
             raise StorageError(f"{self.name} holds no hpo studies yet; hpo launch puts the first one there.")
         with self._alone():
             optuna, ours = self._schemas()  # again: another first launch may have been quicker
             if optuna is None:
                 self._create_optuna_tables()
-            if ours is None or ours < OUR_SCHEMA:
+            if ours is None:
                 self._migrate()
+            elif ours < OUR_SCHEMA:
+                self._upgrade(ours)
 
     def _schemas(self) -> tuple[str | None, str | None]:
         """The versions of Optuna's schema and of ours; None where there is none yet.
@@ -136,7 +145,7 @@ class Database:
         """One process at a time makes the tables; the others wait here."""
         backend = self._url.get_backend_name()
         if backend == "sqlite":
-            with _locked(Path(self._url.database or "").absolute().parent):
+            with durable.locked(Path(self._url.database or "").absolute().parent):
                 yield
         elif backend in _LOCKS:
             take, release = _LOCKS[backend]
@@ -156,6 +165,15 @@ class Database:
         storage = optuna.storages.RDBStorage(self._url.render_as_string(hide_password=False))
         storage.remove_session()
         storage.engine.dispose()
+
+    def _upgrade(self, ours: str) -> None:
+        try:
+            self._migrate()
+        except SQLAlchemyError as error:
+            raise StorageError(
+                f"{self.name} is of an earlier hpo (schema {ours}, now {OUR_SCHEMA}) and cannot be brought up to date: "
+                f"{self._reason(error)}. Open it once where it can be written, with hpo list."
+            ) from error
 
     def _migrate(self) -> None:
         from alembic import command
@@ -228,20 +246,6 @@ def _readable(url: URL) -> URL:
     if not path.exists() or wal.exists() or os.access(path.parent, os.W_OK, effective_ids=effective):
         return url
     return url.set(database=f"file:{quote(str(path))}", query={"uri": "true", "mode": "ro", "immutable": "1"})
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold the folder itself locked, which leaves no lock file behind; the kernel frees it."""
-    import fcntl
-
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        with suppress(OSError):  # a file system without locks: as good as before
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
 
 
 def _version(connection: Connection, table: str) -> str | None:

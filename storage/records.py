@@ -11,6 +11,7 @@ from hpo.trial import Goal, TrialRecord
 SEARCH = "search"  # the series of the trials a search proposes
 CONFIRM = "confirm"  # the top of the front again, with fresh seeds
 RETRAIN = "retrain"  # the picked trial on the full budget, several seeds
+VALIDATE = "validate"  # the folds of cross-validations
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ class Snapshot:
     """Everything known of one study at one moment, for reports: read, never written.
 
     ``trials`` are the search's, with their points; ``others`` those of the other series
-    (confirm, retrain) by series name. In ``others`` the seed differs and ``params`` hold
+    (confirm, retrain, validate) by series name. In ``others`` the seed differs and ``params`` hold
     the picked trial's parameters.
     """
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import Connection, Row, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from hpo.errors import StudyBusy, UnknownName, UserError
-from hpo.trial import Direction, Event, Goal, TrialState
+from hpo.trial import Direction, Event, Goal, StopKind, TrialState
 from search_spaces import SearchSpace
 from storage import codec, optuna_rows, tables
 from storage.database import Database
@@ -18,6 +18,7 @@ from storage.records import (
     CONFIRM,
     RETRAIN,
     SEARCH,
+    VALIDATE,
     AttemptRecord,
     EventRecord,
     LaunchRecord,
@@ -140,6 +141,11 @@ class Studies:
         """Keep the newest study file (same digest, say with more trials) and where it lies."""
         self._set(study, spec_yaml=spec_yaml, import_from=import_from)
 
+    def move(self, study: StoredStudy, folder: str) -> StoredStudy:
+        """The study with its trials in another folder (absolute); files are the caller's business."""
+        self._set(study, folder=folder)
+        return replace(study, folder=folder)
+
     def set_reference_point(self, study: StoredStudy, point: Sequence[float]) -> None:
         self._set(study, reference_point=codec.dump(list(point)))
 
@@ -179,6 +185,25 @@ class Studies:
         with self._db.write() as conn:
             conn.execute(insert(tables.models).values(**row))
 
+    def worked_s(self, study: StoredStudy, series: str, number: int) -> float | None:
+        """Seconds of work on a trial, all its attempts, pauses between them left out; None before it ended.
+
+        An attempt whose process died counts up to its last report.
+        """
+        t, a, p = tables.trials, tables.attempts, tables.points
+        last = select(p.c.trial, p.c.attempt, func.max(p.c.at).label("at")).group_by(p.c.trial, p.c.attempt).subquery()
+        query = (
+            select(a.c.started_at, a.c.ended_at, a.c.ended_how, last.c.at)
+            .join(t, t.c.id == a.c.trial)
+            .outerjoin(last, (last.c.trial == a.c.trial) & (last.c.attempt == a.c.attempt))
+            .where(t.c.study_id == study.id, t.c.series == series, t.c.number == number, t.c.finished_at.is_not(None))
+        )
+        with self._db.read() as conn:
+            attempts = conn.execute(query).all()
+        ends = [(row.at if row.ended_how == StopKind.LOST else row.ended_at) or row.started_at for row in attempts]
+        spans = [codec.seconds_between(row.started_at, end) for row, end in zip(attempts, ends, strict=True)]
+        return sum(spans) if spans else None
+
     def summaries(self) -> list[StudySummary]:
         """Every study with its counts of the search's trials by state."""
         t, s = tables.trials, tables.studies
@@ -212,7 +237,7 @@ class Studies:
         return Snapshot(
             study=study.record,
             trials=tuple(self.trials(study).records(points=True)),
-            others={s: tuple(self.trials(study, s).records(points=True)) for s in (CONFIRM, RETRAIN)},
+            others={s: tuple(self.trials(study, s).records(points=True)) for s in (CONFIRM, RETRAIN, VALIDATE)},
             launches=tuple(launches),
             attempts=tuple(attempts),
             events=tuple(events),

@@ -125,6 +125,8 @@ trials = Table(
     Column("worker", String(255)),
     Column("started_at", TIME, nullable=False),
     Column("finished_at", TIME),
+    Column("fold", Integer),  # from 0; with ``folds`` its part of a cross-validation
+    Column("folds", Integer),
     UniqueConstraint("study_id", "series", "number", name="hpo_trials_number"),
 )
 

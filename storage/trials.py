@@ -1,6 +1,6 @@
 """The trials of one study and series: every change is one transaction, made by the driver alone.
 
-A *series* is ``search`` (which Optuna's tables mirror), ``confirm`` or ``retrain``.
+A *series* is ``search`` (which Optuna's tables mirror), ``confirm``, ``retrain`` or ``validate``.
 """
 
 from __future__ import annotations
@@ -69,6 +69,7 @@ class TrialStore:
         epochs: int,
         enqueued: bool = False,
         subject: int | None = None,
+        fold: tuple[int, int] | None = None,
         sampler_state: Mapping[str, Any] | None = None,
         search_state: Mapping[str, Any] | None = None,
     ) -> TrialRecord:
@@ -79,6 +80,7 @@ class TrialStore:
             "epochs": epochs, "state": TrialState.RUNNING, "params": codec.dump(params), "seed": seed,
             "enqueued": enqueued, "attempts": 1, "sampler_state": codec.dump(dict(sampler_state or {})),
             "last_step": 0, "metrics": "{}", "started_at": started_at,
+            "fold": fold and fold[0], "folds": fold and fold[1],
         }  # fmt: skip
         with self._db.write() as conn:
             trial_id = None
@@ -93,7 +95,7 @@ class TrialStore:
                 conn.execute(update(s).where(s.c.study_id == self._study_id).values(search_state=state))
         return TrialRecord(
             number, TrialState.RUNNING, params, seed, enqueued=enqueued, subject=subject, epochs=epochs,
-            sampler_state=dict(sampler_state or {}), started_at=started_at,
+            sampler_state=dict(sampler_state or {}), started_at=started_at, fold=fold,
         )  # fmt: skip
 
     def restart(self, number: int, attempt: int) -> None:
@@ -112,12 +114,13 @@ class TrialStore:
         """Keep one step; durable when this returns.
 
         ``first`` when it is the attempt's first: what earlier attempts said of this step
-        and later ones is forgotten. ``worker`` when who works is news.
+        and later ones is forgotten, as it is by a point that rewinds. ``worker`` when who
+        works is news.
         """
         key, trial_id = self._ids[number]
         p = tables.points
         with self._db.write() as conn:
-            if first and attempt > 1:
+            if (first and attempt > 1) or point.rewinds:
                 conn.execute(delete(p).where(p.c.trial == key, p.c.step >= point.step))
                 if trial_id is not None:
                     optuna_rows.forget_curve(conn, trial_id, point.step)
@@ -238,4 +241,5 @@ def _record(row: Row[Any], points: tuple[Point, ...]) -> TrialRecord:
         points=points,
         subject=row.subject,
         epochs=row.epochs,
+        fold=None if row.folds is None else (row.fold, row.folds),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from urllib.parse import quote, quote_plus
 
 from sqlalchemy import URL, make_url
@@ -41,6 +42,13 @@ def shown(url: URL) -> str:
     """``url`` for people: every secret in it is ``***``."""
     hidden = {key: _HIDDEN for key in url.query if _SECRET.search(key)}
     return url.update_query_dict(hidden).render_as_string(hide_password=True).replace(quote_plus(_HIDDEN), _HIDDEN)
+
+
+def sqlite_file(url: URL) -> Path | None:
+    """The file of a SQLite database, absolute; None for a server."""
+    if url.get_backend_name() != "sqlite" or not url.database or url.database == ":memory:":
+        return None
+    return Path(url.database).absolute()
 
 
 def without_secrets(url: URL, line: str) -> str:

@@ -65,6 +65,31 @@ def grouped_folds(groups: ArrayLike, strata: ArrayLike, folds: int, seed: int) -
     return [(np.setdiff1d(rows, part), part) for part in parts]
 
 
+def fold_rows(
+    rows: ArrayLike, groups: ArrayLike, strata: ArrayLike, fold: tuple[int, int], seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The rows to train on and to validate on in one fold; both ascending, together all of ``rows``.
+
+    Depends on the set of rows, their groups and the seed alone: every fold can be asked for
+    on its own, in any order, in any process.
+
+    Args:
+        rows: row numbers that may be used; the test set's are not among them.
+        groups, strata: (n,) for *all* n rows of the data, as for ``grouped_split``.
+        fold: (index from 0, of how many).
+
+    Raises:
+        DataError: no such fold, or fewer groups than folds.
+    """
+    index, folds = fold
+    if not 0 <= index < folds:
+        raise DataError(f"Of {folds} folds the first is 0 and the last {folds - 1}; got {index}.")
+    usable = np.sort(np.asarray(rows, dtype=np.int64))
+    pairs = grouped_folds(np.asarray(groups)[usable], np.asarray(strata)[usable], folds, seed)
+    train, validation = pairs[index]
+    return usable[train], usable[validation]
+
+
 def _deal(sizes: np.ndarray, goal: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """A part for each group: in random order, each goes where the largest share of the goal is missing.
 

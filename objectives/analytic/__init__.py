@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from random import Random
 from typing import Any
 
 from hpo.errors import DataError, UnknownName
-from hpo.trial import Job, Metric, Outcome, StopKind, StopReason, TrialContext, derive_seed
+from hpo.trial import (
+    Goal,
+    Job,
+    Metric,
+    Metrics,
+    Outcome,
+    StopKind,
+    StopReason,
+    TrialContext,
+    TrialRecord,
+    TrialState,
+    derive_seed,
+)
 from objectives.analytic.functions import FUNCTIONS, Function
 from objectives.base import DataFacts, Objective
 from search_spaces import Float, SearchSpace
 
+Bounds = Sequence[tuple[float, float]]
 _DEFAULTS: Mapping[str, Any] = {"function": "sphere", "dims": None, "noise": 0.0, "epoch_s": 0.0, "jitter": 0.0}
 
 
@@ -57,6 +71,21 @@ class Analytic(Objective):
     def needs(self, data: Mapping[str, Any]) -> frozenset[str]:
         return frozenset(f"x{i}" for i in range(_function(data)[1]))
 
+    def baseline_names(self, data: Mapping[str, Any]) -> tuple[str, ...]:
+        return tuple(BASELINES)
+
+    def baselines(
+        self, data: Mapping[str, Any], data_seed: int, part: str, names: Sequence[str] | None = None
+    ) -> Mapping[str, Metrics]:
+        """The closed form, without noise, as blind search finds it; the same for both parts, as there is no data."""
+        function, dims = _function(data)
+        bounds = function.bounds * dims if len(function.bounds) == 1 else function.bounds
+        found: dict[str, Metrics] = {}
+        for name in self.chosen_baselines(data, part, names):
+            values = BASELINES[name](function, bounds, Random(derive_seed(data_seed, "baseline", name)))
+            found[name] = {f"f{i}": value for i, value in enumerate(values, 1)}
+        return found
+
     def run(self, job: Job, context: TrialContext) -> Outcome:
         function, dims = _function(job.data)
         goals = function(_point(job.params, dims))
@@ -86,6 +115,28 @@ def _function(data: Mapping[str, Any]) -> tuple[Function, int]:
     if len(function.bounds) > 1 and dims != len(function.bounds):
         raise DataError(f"data: {name} has exactly {len(function.bounds)} dimensions; got {dims}.")
     return function, dims
+
+
+def _random_mean(function: Function, bounds: Bounds, random: Random) -> Sequence[float]:
+    """What one point at random is worth: each goal's mean over 1,000 of them."""
+    values = [function([random.uniform(*pair) for pair in bounds]) for _ in range(1000)]
+    return [math.fsum(goal) / len(goal) for goal in zip(*values, strict=True)]
+
+
+def _best_of_20(function: Function, bounds: Bounds, random: Random) -> Sequence[float]:
+    """The best of 20 points at random; of several goals, the knee of their front."""
+    from hpo.pareto import ParetoFront
+
+    values = [function([random.uniform(*pair) for pair in bounds]) for _ in range(20)]
+    goals = [Goal(f"f{i}") for i in range(1, function.goals + 1)]
+    tried = [TrialRecord(i, TrialState.COMPLETE, {}, 0, values=value) for i, value in enumerate(values)]
+    return values[ParetoFront.of(tried, goals).knee()]
+
+
+BASELINES: Mapping[str, Callable[[Function, Bounds, Random], Sequence[float]]] = {
+    "random_mean": _random_mean,
+    "best_of_20": _best_of_20,
+}
 
 
 def _point(params: Mapping[str, Any], dims: int) -> list[float]:

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from hpo.errors import UnknownName
+from hpo.training.conditions import Condition
+from hpo.training.health import COMMON, Rule
 from hpo.trial import Direction, Job, Metric, Metrics, Params
 from objectives.base import DataFacts, TrainingObjective
 from search_spaces import SearchSpace
@@ -30,6 +32,7 @@ _NUMBERS: dict[str, Metric] = {
     "val_median_abs_error": Metric(_DOWN, "median absolute error"),
 }
 _TYPES = ("simple", "text", "gradient", "complex")
+_BASELINES = ("random", "training_mean", "heuristic", "ridge_settings", "extra_trees")
 
 
 class QualityRegression(TrainingObjective):
@@ -44,6 +47,25 @@ class QualityRegression(TrainingObjective):
             for name, metric in _NUMBERS.items()
         },
     }
+    health: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "converged",
+            Condition("best", "val_pearson_r", ">", 0.90),
+            "{metric} reached {value}, above {threshold}",
+            "More epochs or records; a search over lr, width and dropout.",
+            good=True,
+        ),
+        Rule(
+            "stable",
+            Condition("std", "val_pearson_r", "<", 0.05, epochs=10),
+            "the standard deviation of {metric} over {epochs} epochs is {value}, below {threshold}",
+            "A lower lr, a longer warm-up or a larger batch.",
+            good=True,
+        ),
+        COMMON["memory"].at(8 * 1024),
+        COMMON["slow_epochs"].at(30),
+        COMMON["large_model"].at(50),
+    )
     default_goals: ClassVar[tuple[str, ...]] = ("val_loss", "samples_per_s", "peak_memory_mb")
     default_params: ClassVar[Params] = {
         "lr": 2e-3,
@@ -67,6 +89,7 @@ class QualityRegression(TrainingObjective):
         "checkpoint_every": 3,
         "early_stopping": {"metric": "val_pearson_r", "direction": "maximize", "patience": 8},
     }
+    folds: ClassVar[bool] = True
     default_data: ClassVar[Mapping[str, Any]] = {"path": "data/logos.parquet"}
 
     @property
@@ -119,11 +142,16 @@ class QualityRegression(TrainingObjective):
             raise UnknownName("option of quality_regression's maker", name, known)
         return make(out, records, seed, settings_per_logo=settings_per_logo, workers=workers, progress=progress).path
 
-    def baselines(self, data: Mapping[str, Any], data_seed: int, part: str = "validation") -> Mapping[str, Metrics]:
+    def baseline_names(self, data: Mapping[str, Any]) -> tuple[str, ...]:
+        return _BASELINES
+
+    def baselines(
+        self, data: Mapping[str, Any], data_seed: int, part: str = "validation", names: Sequence[str] | None = None
+    ) -> Mapping[str, Metrics]:
         """Metrics of every baseline, by its name; ``part`` is ``validation`` or ``test``."""
         from objectives.quality_regression.baselines import baselines
 
-        return baselines(data, data_seed, part)
+        return baselines(data, data_seed, part, self.chosen_baselines(data, part, names))
 
     def split_ids(self, data: Mapping[str, Any], data_seed: int) -> Mapping[str, Sequence[str]]:
         """The logo ids of ``train``, ``validation`` and ``test``, as a split is stored."""

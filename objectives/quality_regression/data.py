@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from hpo.errors import DataError, UnknownName
-from hpo.evaluation.splits import grouped_split
+from hpo.evaluation.splits import fold_rows, grouped_split
+from hpo.trial import derive_seed
 from objectives.quality_regression import formats
 
 TYPES = ("simple", "text", "gradient", "complex")
@@ -95,10 +96,22 @@ def load(data: Mapping[str, Any]) -> Records:
     return records
 
 
-def split(records: Records, data_seed: int) -> Parts:
-    """68 % to train on, 17 % to validate, 15 % held out: by logo, alike in types, from the seed alone."""
+def split(records: Records, data_seed: int, fold: tuple[int, int] | None = None) -> Parts:
+    """68 % to train on, 17 % to validate, 15 % held out: by logo, alike in types, from the seed alone.
+
+    With a ``fold`` (index from 0, of how many) the same 15 % are held out, and the others
+    are dealt out anew, by logo and alike in types again.
+
+    Raises:
+        DataError: there are too few logos, or there is no such fold.
+    """
     shares = (1 - TEST_SHARE - VALIDATION_SHARE, VALIDATION_SHARE, TEST_SHARE)
-    return Parts(*grouped_split(records.logo_ids, records.logo_types, shares, data_seed))
+    ids, types = records.logo_ids, records.logo_types
+    train, validation, test = grouped_split(ids, types, shares, data_seed)
+    if fold is not None:
+        rest = np.concatenate([train, validation])
+        train, validation = fold_rows(rest, ids, types, fold, derive_seed(data_seed, "folds"))
+    return Parts(train, validation, test)
 
 
 def split_ids(records: Records, data_seed: int) -> dict[str, list[str]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -104,11 +105,10 @@ class QualityModel(nn.Module):
 
 
 def _body(widths: list[int], shape: Shape) -> list[nn.Module]:
-    """Everything after the first linear layer."""
-    layers: list[nn.Module] = []
-    for i, width in enumerate(widths):
-        if i > 0:
-            layers.append(nn.Linear(widths[i - 1], width))
+    """Everything after the first linear layer: one block each of activation, dropout and the next layer."""
+    blocks: list[nn.Module] = []
+    for i, (width, next_width) in enumerate(pairwise([*widths, 1])):
         share = (shape.depth - i) / shape.depth  # 0.3 at depth 3 gives 0.3, 0.2, 0.1
-        layers += [_ACTIVATIONS[shape.activation](), nn.Dropout(shape.dropout * share)]
-    return [*layers, nn.Linear(widths[-1], 1)]
+        dropout = nn.Dropout(shape.dropout * share)
+        blocks.append(nn.Sequential(_ACTIVATIONS[shape.activation](), dropout, nn.Linear(width, next_width)))
+    return blocks

@@ -25,7 +25,8 @@ from objectives.quality_regression.model import QualityModel, Scaling, Shape
 def build(job: Job) -> Task:
     """The task of ``job``: inputs (B, 2056), target and output (B, 1), mean squared error.
 
-    The test set exists only for a job that may use it.
+    The test set exists only for a job that may use it. Everything that is learnt from the
+    data, scaling included, comes from the training rows: the fold's own, where there is one.
 
     Raises:
         DataError: the data cannot be used.
@@ -33,12 +34,13 @@ def build(job: Job) -> Task:
     """
     shape = shape_of(job.params)
     records = load(job.data)
-    parts = split(records, job.data_seed)
+    parts = split(records, job.data_seed, job.fold)
     inputs = records.inputs(parts.train)
     scaling = Scaling.of(inputs, records.ssim[parts.train])
     skipped = small_groups(records.logo_types[parts.validation], known=TYPES)
+    model = build_model(lambda: QualityModel(shape, scaling), job.seed)
     return Task(
-        model=build_model(lambda: QualityModel(shape, scaling), job.seed),
+        model=model,
         train=Split(_tensors(records, parts.train)),
         validation=_judged(records, parts.validation),
         loss=mse_loss,
@@ -52,6 +54,8 @@ def build(job: Job) -> Task:
             "rows": {name: len(rows) for name, rows in vars(parts).items()},
             "skipped_types": skipped,
         },
+        predicts="value",
+        blocks=list(model.get_submodule("body").children()),
     )
 
 
@@ -86,8 +90,14 @@ def judge(types: np.ndarray, prefix: str = "val_") -> Callable[[Any, Any], Metri
 
 
 def _judged(records: Records, rows: np.ndarray) -> Split:
-    metrics = judge(records.logo_types[rows])
-    return Split(_tensors(records, rows), metrics=lambda outputs, targets: metrics(outputs.numpy(), targets.numpy()))
+    types = records.logo_types[rows]
+    all_rows = judge(types)
+    return Split(
+        _tensors(records, rows),
+        metrics=lambda outputs, targets: all_rows(outputs.numpy(), targets.numpy()),
+        metrics_of_rows=lambda outputs, targets, some: judge(types[some])(outputs.numpy(), targets.numpy()),
+        clusters=records.logo_ids[rows],
+    )
 
 
 def _tensors(records: Records, rows: np.ndarray) -> tuple[Tensor, Tensor]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hpo.errors import DataError
-from hpo.evaluation.splits import grouped_folds, grouped_split
+from hpo.evaluation.splits import fold_rows, grouped_folds, grouped_split
 
 SHARES = (0.68, 0.17, 0.15)
 
@@ -68,3 +68,30 @@ def test_impossible_splits_are_refused() -> None:
         grouped_split(["a", "b"], ["x", "x"], (0.5, 0.4), 0)
     with pytest.raises(DataError, match="at least 2 folds; got 1"):
         grouped_folds(["a", "b"], ["x", "x"], 1, 0)
+
+
+def test_folds_of_some_rows_deal_out_these_and_no_others() -> None:
+    groups, strata = rows(100, 3)
+    usable = np.flatnonzero(np.arange(300) // 3 % 4 != 0)  # whole groups are left out
+    folds = [fold_rows(usable, groups, strata, (index, 5), 3) for index in range(5)]
+    assert sorted(np.concatenate([validation for _, validation in folds]).tolist()) == usable.tolist()
+    for train, validation in folds:
+        assert sorted([*train, *validation]) == usable.tolist()
+        assert not set(groups[train]) & set(groups[validation])
+
+
+def test_a_fold_depends_on_the_set_of_rows_and_the_seed_alone() -> None:
+    groups, strata = rows()
+    usable = np.arange(0, 400)
+    later = fold_rows(usable, groups, strata, (3, 4), 7)
+    first = fold_rows(usable[::-1], groups, strata, (3, 4), 7)
+    other = fold_rows(usable, groups, strata, (3, 4), 8)
+    assert all(np.array_equal(a, b) for a, b in zip(first, later, strict=True))
+    assert not np.array_equal(later[1], other[1])
+
+
+@pytest.mark.parametrize("fold", [(5, 5), (-1, 5), (0, 1)])
+def test_a_fold_that_there_is_not_is_refused(fold: tuple[int, int]) -> None:
+    groups, strata = rows()
+    with pytest.raises(DataError, match="got 5|got -1|at least 2 folds; got 1"):
+        fold_rows(np.arange(600), groups, strata, fold, 0)

@@ -75,3 +75,20 @@ def test_unequal_lengths_are_refused() -> None:
 
 def test_names_are_python_keywords_with_their_prefix() -> None:
     assert all(name.isidentifier() for name in regression_metrics([1, 2], [1, 2], prefix="val_"))
+
+
+def test_numbers_hold_for_targets_of_any_size_and_spread() -> None:
+    rng = np.random.default_rng(7)
+    for offset, scale in [(0.0, 1e-4), (1e6, 1.0), (0.9, 1e-3), (0.0, 1e9)]:
+        targets = offset + scale * rng.random(12)
+        predictions = targets + scale * rng.normal(0, 0.2, 12)
+        found = regression_metrics(predictions, targets)
+        assert found["r2"] == pytest.approx(sklearn_metrics.r2_score(targets, predictions), rel=1e-6)
+        assert found["pearson_r"] == pytest.approx(stats.pearsonr(predictions, targets).statistic, rel=1e-6)
+
+
+def test_a_constant_whose_mean_rounds_does_not_correlate(recwarn: pytest.WarningsRecorder) -> None:
+    constant = [0.1] * 10
+    assert math.isnan(regression_metrics(constant, np.arange(10))["pearson_r"])
+    assert math.isnan(regression_metrics(np.arange(10), constant)["r2"])
+    assert not recwarn.list

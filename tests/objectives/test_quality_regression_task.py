@@ -54,7 +54,7 @@ def test_the_default_is_the_hand_picked_network() -> None:
     model = OBJECTIVE().model(QualityRegression.default_params, {})
     layers = [(m.in_features, m.out_features) for m in model.modules() if isinstance(m, torch.nn.Linear)]
     assert layers == [(2056, 1024), (1024, 512), (512, 256), (256, 1)]
-    dropouts = [m.p for m in model.body if isinstance(m, torch.nn.Dropout)]  # type: ignore[union-attr]
+    dropouts = [m.p for m in model.body.modules() if isinstance(m, torch.nn.Dropout)]  # type: ignore[union-attr]
     assert dropouts == pytest.approx([0.3, 0.2, 0.1])
     by_hand = (2056 * 1024 + 1024) + (1024 * 512 + 512) + (512 * 256 + 256) + (256 + 1)
     assert sum(p.numel() for p in model.parameters()) == by_hand == 2_762_753
@@ -157,6 +157,14 @@ def test_plain_torch_trains_the_task(data: dict[str, Any]) -> None:
     assert losses[-1] < 0.5 * losses[0]
 
 
+def test_gradient_checkpointing_knows_every_layer_after_the_first(data: dict[str, Any]) -> None:
+    task = OBJECTIVE().task(job(data))
+    inside = {parameter for block in task.blocks for parameter in block.parameters()}
+    outside = set(task.model.parameters()) - inside
+    assert outside == set(task.model.first.parameters())  # type: ignore[union-attr]
+    assert len(task.blocks) == QualityRegression.default_params["depth"]
+
+
 def test_an_unknown_parameter_is_named_and_trainer_parameters_pass(data: dict[str, Any]) -> None:
     with pytest.raises(UnknownName, match="'widht'.*Did you mean 'width'"):
         OBJECTIVE().task(job(data, params={"widht": 3}))
@@ -178,7 +186,7 @@ def test_baselines_are_judged_on_the_same_rows_by_the_same_metrics(
     monkeypatch.setattr(baselines, "TREES", 5)
     found = OBJECTIVE().baselines(data, 2, "validation")
     assert list(found) == ["random", "training_mean", "heuristic", "ridge_settings", "extra_trees"]
-    assert all(set(metrics) == set(QualityRegression.own_metrics) for metrics in found.values())
+    assert all(set(metrics) == {"val_loss", *QualityRegression.own_metrics} for metrics in found.values())
     assert np.isnan(found["training_mean"]["val_pearson_r"])
     assert found["ridge_settings"]["val_pearson_r"] > 0.3 > abs(found["random"]["val_pearson_r"])
     assert all(name.startswith("test_") for name in OBJECTIVE().baselines(data, 2, "test")["heuristic"])
