@@ -193,7 +193,7 @@ class TrainingObjective(Objective):
     def run(self, job: Job, context: TrialContext) -> Outcome:
         settings = job.trainer.with_params(job.params)
         if settings.devices > 1:
-            from hpo.training.launching import run_together
+            from hpo.training.team.launching import run_together
 
             return run_together(job, context, _task_of)
         from hpo.training.trainer import Trainer

@@ -104,9 +104,12 @@ class Studies:
         """
         taken = f"Study {record.name!r} was created by another process just now; launch again to go on with it."
         with self._db.write() as conn:
+            # Optuna's table first: another process that creates the study in between is then seen in ours.
+            theirs = select(optuna_rows.studies).where(optuna_rows.studies.c.study_name == record.name)
+            is_taken = conn.execute(theirs).first() is not None
             if conn.execute(select(tables.studies).where(tables.studies.c.name == record.name)).first():
                 raise StudyBusy(taken)
-            if conn.execute(select(optuna_rows.studies).where(optuna_rows.studies.c.study_name == record.name)).first():
+            if is_taken:
                 raise UserError(
                     f"{self._db.name} already holds an Optuna study called {record.name!r} that hpo did not "
                     "make. Choose another name."

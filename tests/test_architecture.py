@@ -15,8 +15,10 @@ ROOT = Path(__file__).parent.parent
 # A room is the longest name below that a module begins with; inside a room anything goes.
 FLOORS = {
     "hpo.errors": 0,
+    "hpo.durable": 0,
     "search_spaces": 1,
     "hpo.training.settings": 1,
+    "hpo.training.conditions": 0,
     "hpo.training.health": 1,
     "hpo.trial": 2,
     "hpo.training": 3,
@@ -32,11 +34,14 @@ FLOORS = {
     "hpo.plan": 5,
     "hpo.study": 6,
     "hpo.interrupt": 7,
+    "hpo.mirror": 7,
     "hpo.runners": 7,
     "hpo.export": 7,
     "hpo.reports": 7,
     "hpo.choice": 8,
     "hpo.resolve": 8,
+    "hpo.preflight": 8,
+    "hpo.oneoff": 8,
     "hpo.starter": 8,
     "hpo.creation": 9,
     "hpo.session": 9,
@@ -60,8 +65,18 @@ LIBRARIES = {
     "safetensors": ("hpo/export/",),
     "plotly": ("hpo/reports/",),
     "jinja2": ("hpo/reports/",),
+    "bitsandbytes": ("hpo/training/optimizers.py",),
+    "pynvml": ("hpo/training/nvml.py",),
 }
-WITHOUT_TORCH = {"hpo/training/settings.py", "hpo/training/health.py", "hpo/training/__init__.py"}
+WITHOUT_TORCH = {
+    "hpo/training/settings.py",
+    "hpo/training/schedules.py",
+    "hpo/training/extras.py",
+    "hpo/training/conditions.py",
+    "hpo/training/health.py",
+    "hpo/training/checks/findings.py",
+    "hpo/training/__init__.py",
+}
 
 
 def _sources() -> list[Path]:

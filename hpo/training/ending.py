@@ -15,7 +15,7 @@ from hpo.training.evaluate import evaluate
 from hpo.training.health import summary
 from hpo.training.seeds import preserved_rng
 from hpo.training.task import Split, prediction_kind
-from hpo.training.team import from_first
+from hpo.training.team.alone import from_first
 from hpo.trial import Metrics, Outcome, StopReason
 
 if TYPE_CHECKING:

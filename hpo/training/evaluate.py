@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from hpo.training.batches import Batches, Loading, make_batches
 from hpo.training.precision import Precision
 from hpo.training.task import Split
-from hpo.training.team import Alone, Team
+from hpo.training.team.alone import Alone, Team
 from hpo.training.update import Loss
 
 

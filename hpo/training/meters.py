@@ -184,7 +184,7 @@ def peak_memory_mb(subject: Subject) -> float:
         updater.backward([batch])
     if device.type == "cuda":
         return _cuda_peak_mb(updater, batch, device)
-    from hpo.training.tensor_tracker import tensor_tracker  # 0.9 s, so only for whom it is a goal
+    from hpo.training.checks.tensor_tracker import tensor_tracker  # 0.9 s, so only for whom it is a goal
 
     gc.collect()  # cycles that die inside would lower the count at an arbitrary moment
     tracker = tensor_tracker()

@@ -11,6 +11,7 @@ from torch import nn
 
 from hpo.errors import TrialFailed, UnknownName
 from hpo.training.extras import check_installed
+from hpo.training.precision import resolve_precision
 from hpo.training.settings import TrainerSettings
 
 Parameters = Sequence[nn.Parameter]
@@ -82,13 +83,17 @@ def _adam(parameters: Parameters, settings: TrainerSettings) -> torch.optim.Opti
 
 
 def _sgd(parameters: Parameters, settings: TrainerSettings) -> torch.optim.Optimizer:
+    # PyTorch 2.13 has no fused SGD for sharded parameters, which alone have placements. And
+    # where fp16's scaler drops the first step, the fused one leaves its momentum as it found
+    # the memory (``torch.optim.sgd._fused_sgd``), so the next step adds whatever was there.
+    is_sharded = any(hasattr(parameter, "placements") for parameter in parameters)
+    may_drop = resolve_precision(settings.precision, parameters[0].device) == "fp16"
     return torch.optim.SGD(
         parameters,
         lr=settings.lr,
         momentum=settings.momentum,
         weight_decay=settings.weight_decay,
-        # PyTorch 2.13 has no fused SGD for sharded parameters, which alone have placements.
-        fused=None if any(hasattr(parameter, "placements") for parameter in parameters) else _fused(parameters),
+        fused=None if is_sharded or may_drop else _fused(parameters),
     )
 
 

@@ -10,7 +10,7 @@ from hpo.errors import TrialFailed
 from hpo.training.checkpoints import CheckpointFolder
 from hpo.training.progress import Progress
 from hpo.training.state import RunState, job_facts
-from hpo.training.team import from_first
+from hpo.training.team.alone import from_first
 from hpo.trial import TrialContext
 
 

@@ -15,7 +15,7 @@ from hpo.training.recovery import Recovery
 from hpo.training.seeds import rng_state, set_rng_state
 from hpo.training.settings import TrainerSettings
 from hpo.training.task import Task
-from hpo.training.team import Team
+from hpo.training.team.alone import Team
 from hpo.training.update import Updater
 from hpo.trial import Job, Metrics
 

@@ -21,6 +21,7 @@ from hpo.errors import TrialFailed
 from hpo.training.batches import Loading, make_batches
 from hpo.training.blocks import checkpointed_blocks
 from hpo.training.checkpoints import LAST, CheckpointFolder
+from hpo.training.checks.preflight import check_fits_data
 from hpo.training.compiling import compile_model
 from hpo.training.device_lock import DeviceLock, WorkClock
 from hpo.training.ending import are_kept, finish
@@ -31,7 +32,6 @@ from hpo.training.meters import MEASURED, Subject, measure
 from hpo.training.nvml import DeviceWatch
 from hpo.training.optimizers import make_optimizer
 from hpo.training.precision import Precision
-from hpo.training.preflight import check_fits_data
 from hpo.training.process import device_use, memory_mb, process_state, release_memory, reset_peak_memory
 from hpo.training.recovery import first_line, is_out_of_memory, is_recoverable
 from hpo.training.saving import Saver
@@ -40,7 +40,7 @@ from hpo.training.seeds import preserved_rng
 from hpo.training.settings import TrainerSettings
 from hpo.training.state import RunState
 from hpo.training.task import Task
-from hpo.training.team import Alone, Team, from_first
+from hpo.training.team.alone import Alone, Team, from_first
 from hpo.training.update import Updater
 from hpo.trial import Metrics, Outcome, StopKind, StopReason, TrialContext, derive_seed
 
@@ -301,7 +301,7 @@ class _Fit:
         wanted = ALWAYS_MEASURED | (goals & set(MEASURED))
         if self.team.size == 1:
             return measure(self._subject(), wanted)
-        from hpo.training.team_meters import measure_team  # torch.distributed, for whom it is needed
+        from hpo.training.team.meters import measure_team  # torch.distributed, for whom it is needed
 
         if self.team.rank:
             self.lock.release()  # rank 0 asks for its device, and must not wait for one of its own team

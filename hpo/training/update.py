@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from hpo.training.batches import Batch
 from hpo.training.precision import Precision
-from hpo.training.team import Alone, Team
+from hpo.training.team.alone import Alone, Team
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 

@@ -21,7 +21,7 @@ from hpo.errors import StudyFileError, TrialFailed
 from hpo.resolve import resolve
 from hpo.spec import StudySpec
 from hpo.training.checkpoints import read
-from hpo.training.distributed import Group, Replicated
+from hpo.training.team.distributed import Group, Replicated
 from hpo.trial import GO_ON, Decision, Direction, Goal, Outcome, Point, StopKind, StopReason, TrialContext, TrialStopped
 from objectives import registry
 from tests.training.training_kit import Trial, make_settings, make_task

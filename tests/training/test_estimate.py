@@ -9,7 +9,7 @@ from torch.nn.functional import mse_loss
 
 from hpo.errors import UnknownName
 from hpo.training.batches import make_batches
-from hpo.training.estimate import (
+from hpo.training.checks.estimate import (
     MemoryEstimate,
     TimeEstimate,
     data_mb,
@@ -20,7 +20,7 @@ from hpo.training.estimate import (
     spoken_time,
     with_activations,
 )
-from hpo.training.findings import Result
+from hpo.training.checks.findings import Result
 from hpo.training.meters import Subject, peak_memory_mb
 from hpo.training.optimizers import make_optimizer
 from hpo.training.settings import TrainerSettings

@@ -14,9 +14,9 @@ from test_checkpoints import folder_at, inside, names, state
 
 from hpo import durable
 from hpo.errors import DataError
-from hpo.training import checkpoints, mirror
-from hpo.training.checkpoints import BEST, LAST, PREVIOUS
-from hpo.training.mirror import Mirror
+from hpo.training import checkpoints
+from hpo.training.checkpoints import BEST, LAST, PREVIOUS, mirror
+from hpo.training.checkpoints.mirror import Mirror
 
 ROOT = Path(__file__).parents[2]
 

@@ -15,8 +15,8 @@ from torch.nn.functional import cross_entropy, mse_loss
 from torch.utils.data import Dataset
 
 from hpo.errors import DataError
-from hpo.training.findings import Finding, Preflight, Result
-from hpo.training.preflight import CHECKS, Extent, preflight
+from hpo.training.checks.findings import Finding, Preflight, Result
+from hpo.training.checks.preflight import CHECKS, Extent, preflight
 from hpo.training.task import Split, Task, build_model
 from tests.training.training_kit import assert_same, make_settings, make_task, regression, weights
 
@@ -433,7 +433,7 @@ def test_the_parts_of_memory_are_told_apart() -> None:
 
 
 def test_a_model_beyond_the_memory_is_never_tried(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hpo.training.preflight.available_mb", lambda device, gpus: 0.0001)
+    monkeypatch.setattr("hpo.training.checks.preflight.available_mb", lambda device, gpus: 0.0001)
     found = look(make_task())
     assert finding(found, "memory").result is WARNING  # a CPU may swap
     assert "It does not fit" in finding(found, "memory").message

@@ -14,7 +14,7 @@ CPU = torch.device("cpu")
 
 
 def updater(model: nn.Module, precision: str = "fp32", grad_clip: float | None = None, lr: float = 0.1) -> Updater:
-    optimizer = make_optimizer(make_settings(optimizer="sgd", lr=lr), model)
+    optimizer = make_optimizer(make_settings(optimizer="sgd", lr=lr, precision=precision), model)
     return Updater(model, nn.functional.mse_loss, optimizer, Precision(precision, CPU), grad_clip)
 
 
@@ -56,6 +56,22 @@ def test_an_fp16_update_that_overflows_is_dropped_and_its_norm_says_so() -> None
     norms = [fp16.update([(x, y)])[1] for _ in range(30)]
     assert norms[-1].isfinite()
     assert not torch.equal(model.weight, before["weight"])
+
+
+@pytest.mark.parametrize("name", sorted(OPTIMIZERS))
+def test_a_first_fp16_update_that_is_dropped_leaves_nothing_behind_in_any_optimizer(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fresh memory is full of whatever was there; PyTorch's fused SGD took it for its momentum."""
+    empty_like = torch.empty_like
+    monkeypatch.setattr(torch, "empty_like", lambda *a, **k: empty_like(*a, **k).fill_(float("nan")))
+    x, y = regression(8)
+    model = nn.Linear(4, 1)
+    settings = make_settings(optimizer=name, lr=0.01, precision="fp16")
+    run = Updater(model, nn.functional.mse_loss, make_optimizer(settings, model), Precision("fp16", CPU))
+    assert not run.update([(x, y * 1000)])[1].isfinite()
+    losses = [run.update([(x, y)])[0].item() for _ in range(40)]
+    assert losses[-1] < losses[0]
 
 
 @pytest.mark.parametrize("parts", [2, 4, 16])

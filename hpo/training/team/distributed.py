@@ -20,7 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from hpo.training.batches import Batch
 from hpo.training.task import Task
-from hpo.training.team import Alone
+from hpo.training.team.alone import Alone
 from hpo.trial import Metrics, derive_seed
 
 T = TypeVar("T")
@@ -110,7 +110,7 @@ def make_group(strategy: str, task: Task, device: torch.device) -> Group:
     """The team of this process by its strategy, ``ddp`` or ``fsdp``."""
     if strategy == "ddp":
         return Replicated(task, device)
-    from hpo.training.sharded import Sharded  # half a second, for whom it is needed
+    from hpo.training.team.sharded import Sharded  # half a second, for whom it is needed
 
     return Sharded(task, device)
 

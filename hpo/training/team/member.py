@@ -1,6 +1,6 @@
-"""One of the processes that train a trial together: ``python -m hpo.training.member FD``.
+"""One of the processes that train a trial together: ``python -m hpo.training.team.member FD``.
 
-``hpo.training.launching`` starts it and is at the other end of the pipe ``FD``. When that
+``hpo.training.team.launching`` starts it and is at the other end of the pipe ``FD``. When that
 end closes, this process and all it started end at once.
 """
 
@@ -20,11 +20,11 @@ import torch
 import torch.distributed as dist
 
 from hpo.errors import HpoError, TrialFailed
-from hpo.training.distributed import joined, make_group
-from hpo.training.launching import Ended, Failed, Start, Stop
 from hpo.training.recovery import is_out_of_memory
 from hpo.training.seeds import seed_everything
-from hpo.training.team_meters import measure_whole
+from hpo.training.team.distributed import joined, make_group
+from hpo.training.team.launching import Ended, Failed, Start, Stop
+from hpo.training.team.meters import measure_whole
 from hpo.training.trainer import Trainer
 from hpo.trial import Decision, Event, Outcome, Point, TrialContext, TrialStopped, derive_seed
 

@@ -1,6 +1,6 @@
 """One trial in several processes: they are started, listened to, and none of them stays.
 
-Each builds the task from the job itself and trains its share (``hpo.training.member``).
+Each builds the task from the job itself and trains its share (``hpo.training.team.member``).
 Rank 0's reports are passed on to the trial's own context here, and the answers back. The
 processes meet in a file of a temporary folder and speak over the loopback interface.
 Knows no torch.
@@ -120,7 +120,7 @@ class _Member:
         with theirs:
             # -P keeps the current folder off sys.path unless it was there. What it prints is not our output.
             self.process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "hpo.training.member", str(theirs.fileno())],
+                [sys.executable, "-P", "-m", "hpo.training.team.member", str(theirs.fileno())],
                 stdin=subprocess.DEVNULL, stdout=2, env=environment, pass_fds=[theirs.fileno()], start_new_session=True,
             )  # fmt: skip
 
@@ -236,6 +236,8 @@ def _failure(team: Sequence[_Member], context: TrialContext) -> TrialFailed:
     """What the team failed of: what a process said itself, else that one was killed, else a lost connection."""
     until = time.monotonic() + _GRACE_S
     while not any(m.failed and not m.failed.lost_peer for m in team) and time.monotonic() < until:
+        if all(member.connection is None for member in team):
+            break
         for member in _heard_of(team):
             member.hear()
     for event in team[0].failed.events if team[0].failed else ():

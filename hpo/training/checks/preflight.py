@@ -19,9 +19,8 @@ from torch import Tensor, nn
 from hpo.errors import TrialFailed
 from hpo.training.batches import Batch, Loading, make_batches
 from hpo.training.blocks import checkpointed_blocks
-from hpo.training.data_checks import Fault, Told, check_batches, check_samples, class_count, reason
-from hpo.training.device_lock import DeviceLock
-from hpo.training.estimate import (
+from hpo.training.checks.data import Fault, Told, check_batches, check_samples, class_count, reason
+from hpo.training.checks.estimate import (
     MemoryEstimate,
     available_mb,
     data_mb,
@@ -31,8 +30,9 @@ from hpo.training.estimate import (
     spoken_time,
     with_activations,
 )
+from hpo.training.checks.findings import Finding, Preflight, Result
+from hpo.training.device_lock import DeviceLock
 from hpo.training.evaluate import eval_mode
-from hpo.training.findings import Finding, Preflight, Result
 from hpo.training.meters import Subject
 from hpo.training.precision import Precision
 from hpo.training.process import process_state, release_memory

@@ -20,8 +20,8 @@ from torch import Tensor
 
 from hpo import durable
 from hpo.errors import DataError, TrialFailed
-from hpo.training.checkpoint_file import FORMAT, State, on_cpu, progress, read, save
-from hpo.training.mirror import Mirror
+from hpo.training.checkpoints.file import FORMAT, State, on_cpu, progress, read, save
+from hpo.training.checkpoints.mirror import Mirror
 from hpo.training.settings import TrainerSettings
 
 LAST = "last.pt"

@@ -18,8 +18,8 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.utils._pytree import tree_map
 
-from hpo.training.distributed import Group, OwnDraws
 from hpo.training.task import Task
+from hpo.training.team.distributed import Group, OwnDraws
 
 
 class Sharded(Group):

@@ -17,12 +17,12 @@ from torch import Tensor, nn
 
 from hpo.errors import UnknownName
 from hpo.training.batches import Batch, Batches
+from hpo.training.checks.findings import Result
+from hpo.training.checks.tensor_tracker import tensor_tracker
 from hpo.training.evaluate import eval_mode
-from hpo.training.findings import Result
 from hpo.training.meters import median_s
 from hpo.training.settings import TrainerSettings
 from hpo.training.task import Split
-from hpo.training.tensor_tracker import tensor_tracker
 from hpo.training.update import Updater, groups
 
 # bitsandbytes keeps both moments of AdamW in one byte a weight, with a float32 scale for every

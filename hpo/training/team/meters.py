@@ -22,13 +22,13 @@ from torch import Tensor
 from hpo.errors import TrialFailed
 from hpo.training.batches import Batch, Batches
 from hpo.training.device_lock import alone
-from hpo.training.distributed import Group
 from hpo.training.meters import _GOOD_SPREAD, _ROUND_S, MEASURED, Subject, _endless, _spread, _timed, measure
 from hpo.training.process import release_memory
 from hpo.training.seeds import preserved_rng
 from hpo.training.settings import TrainerSettings
 from hpo.training.task import Task
-from hpo.training.team import Team
+from hpo.training.team.alone import Team
+from hpo.training.team.distributed import Group
 from hpo.training.update import Updater
 from hpo.trial import Job, Metrics
 
@@ -151,7 +151,7 @@ def _lasting(updater: Updater) -> list[Tensor]:
 
 
 def _cuda_bytes(tensor: Tensor) -> int:
-    from hpo.training.sharded import local_part
+    from hpo.training.team.sharded import local_part
 
     return local_part(tensor).nbytes if tensor.is_cuda else 0
 

@@ -1,0 +1,1 @@
+"""What is looked at before a study begins: data, shapes, gradients, memory, time."""
