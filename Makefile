@@ -38,11 +38,12 @@ $(READY): pyproject.toml constraints.txt
 	@$(BIN)/python -m pip install -q -c constraints.txt --no-build-isolation -e '.[dev]'
 	@touch $@
 
-demo: $(READY) ## search, report, retrain, export and verify a real model, under demo/
+demo: $(READY) ## search, validate, retrain, export, verify and report on a real model, under demo/
 	@mkdir -p $(DEMO)
 	$(BIN)/hpo make-data quality_regression --records 1200 --seed 7 --out $(DEMO_DATA)
 	$(DEMO_ENV) $(BIN)/hpo launch $(DEMO_STUDY) --runner ray
 	$(DEMO_ENV) $(BIN)/hpo best $(DEMO_NAME)
+	$(DEMO_ENV) $(BIN)/hpo validate $(DEMO_NAME) --workers 2
 	$(DEMO_ENV) $(BIN)/hpo retrain $(DEMO_NAME)
 	$(DEMO_ENV) $(BIN)/hpo export $(DEMO_NAME) --out $(DEMO)/bundle --overwrite
 	$(BIN)/hpo verify $(DEMO)/bundle

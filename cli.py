@@ -9,12 +9,22 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from hpo.terminal import DEFAULT_STORAGE, command_line, fail, live_table, say, stopping_on_signals, write_new
+from hpo.terminal import (
+    DEFAULT_STORAGE,
+    command_line,
+    fail,
+    live_table,
+    say,
+    stopping_on_signals,
+    train_line,
+    write_new,
+)
 
 app = typer.Typer(
     help="Search hyperparameters of PyTorch models, keep what was learned, ship the best.",
@@ -98,13 +108,19 @@ def make_data(
 
 
 @app.command()
-def check(path: StudyFile) -> None:
-    """Check a study file without running or writing anything."""
-    from hpo import service
+def check(
+    path: StudyFile,
+    quick: Annotated[bool, typer.Option("--quick", help="The file and its data only, without a pre-flight.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Check a study file, and try one batch of what it describes; nothing is written."""
+    from hpo import printing, service
 
     plan = service.check(path)
-    goals = ", ".join(map(str, plan.goals))
-    typer.echo(f"{path}: study {plan.name!r}, goals {goals}, {len(plan.space)} parameters. Nothing is wrong with it.")
+    found = None if quick else service.preflight(plan)
+    printing.show_checked(path, plan, found, as_json)
+    if found and found.failed:
+        fail("\nhpo: ".join(finding.line for finding in found.failed), 2)
 
 
 @app.command()
@@ -114,6 +130,9 @@ def launch(
     runs: Runs = Path("runs"),
     runner: Runner = None,
     workers: Workers = None,
+    skip_preflight: Annotated[
+        bool, typer.Option("--skip-preflight", help="Begin a new study without the checks of hpo check.")
+    ] = False,
 ) -> None:
     """Run a study: create it, resume it, or extend it."""
     from hpo import service
@@ -122,12 +141,55 @@ def launch(
     again = command_line(f"launch {shlex.quote(str(path))}", storage=storage, runs=runs, runner=runner, workers=workers)
     with stopping_on_signals(again) as interrupt, live_table() as live:
         launched = service.launch(
-            path, storage=storage, runs=runs, runner=runner, workers=workers, interrupt=interrupt, listeners=live
-        )
+            path, storage=storage, runs=runs, runner=runner, workers=workers, interrupt=interrupt, listeners=live,
+            skip_preflight=skip_preflight, warn=say,
+        )  # fmt: skip
     typer.echo(launch_summary(launched, again, command_line("", storage=storage).removeprefix("hpo").strip()))
     if launched.how == "interrupted":
         raise typer.Exit(130)
     if launched.all_failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def train(
+    objective: Annotated[
+        str | None, typer.Argument(help="What to train; with --resume it may be left out.", show_default=False)
+    ] = None,
+    sets: Annotated[
+        list[str] | None, typer.Option("--set", help="NAME=VALUE: a parameter, or a setting of the trainer.")
+    ] = None,
+    data: Annotated[list[str] | None, typer.Option("--data", help="NAME=VALUE: a field of the data.")] = None,
+    epochs: Annotated[
+        int | None, typer.Option("--epochs", min=1, help="5; with --resume those of the checkpoint's trial.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option("--seed", min=0, max=2**32 - 1, help="0.")] = None,
+    accelerator: Annotated[str, typer.Option("--accelerator", help="cpu or gpu.")] = "cpu",
+    devices: Annotated[int, typer.Option("--devices", min=1, help="Processes that train together.")] = 1,
+    resume: Annotated[Path | None, typer.Option("--resume", metavar="CKPT", help="Go on from a checkpoint.")] = None,
+    smoke: Annotated[bool, typer.Option("--smoke", help="One epoch on a few batches: does it run at all?")] = False,
+    name: Annotated[str | None, typer.Option("--name", help="The same name again goes on with the run.")] = None,
+    runner: Annotated[str, typer.Option("--runner", help="inline or ray.")] = "inline",
+    storage: Storage = DEFAULT_STORAGE,
+    runs: Runs = Path("runs"),
+    as_json: AsJson = False,
+) -> None:
+    """Train once, without a search, and keep it like a study of one trial."""
+    from hpo import printing, service
+
+    order = service.TrainOrder(
+        objective, printing.named_values(sets or [], "--set"), printing.named_values(data or [], "--data"), epochs,
+        seed, accelerator, devices, resume, smoke, name, runner,
+    )  # fmt: skip
+    order = replace(order, name=service.run_name(order, runs))
+    again = train_line(order, sets or [], data or [], storage=storage, runs=runs)
+    with stopping_on_signals(again) as interrupt, live_table(first=f"Run {order.name}; again: {again}") as live:
+        trained = service.train(order, storage=storage, runs=runs, interrupt=interrupt, listeners=live)
+    options = command_line("", storage=storage).removeprefix("hpo").strip()
+    printing.show_trained(trained, again, options, as_json)
+    if trained.how == "interrupted":
+        raise typer.Exit(130)
+    if trained.failed:
         raise typer.Exit(1)
 
 
@@ -189,6 +251,21 @@ def report(
         typer.echo(path)
 
 
+@app.command("plot-run")
+def plot_run(
+    name: StudyName,
+    trial: Annotated[int | None, typer.Option("--trial", help="This trial instead of the picked one.")] = None,
+    series: Annotated[str, typer.Option("--series", help="search, confirm or retrain.")] = "search",
+    number: Annotated[int | None, typer.Option("--number", help="Which run of the series.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="The PNG; run-STUDY-SERIES-NUMBER.png by default.")] = None,
+    storage: Storage = DEFAULT_STORAGE,
+) -> None:
+    """Draw one run: its curves, and what the model says against what is so."""
+    from hpo import service
+
+    typer.echo(service.plot_run(storage, name, trial=trial, series=series, number=number, out=out))
+
+
 @app.command()
 def retrain(
     name: StudyName,
@@ -214,9 +291,53 @@ def retrain(
 
 
 @app.command()
-def export(
+def validate(
     name: StudyName,
+    trial: Annotated[int | None, typer.Option("--trial", help="This trial instead of the picked one.")] = None,
+    pick: Pick = None,
+    params: Annotated[
+        list[str] | None, typer.Option("--params", help="NAME=VALUE over the objective's defaults, instead of a trial.")
+    ] = None,
+    folds: Annotated[int | None, typer.Option("--folds", min=2, help="Instead of the study file's.")] = None,
+    epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Instead of the study file's.")] = None,
+    runner: Runner = None,
+    workers: Workers = None,
+    storage: Storage = DEFAULT_STORAGE,
+    as_json: AsJson = False,
+) -> None:
+    """Cross-validate a trial, or parameters given by hand: mean and spread over the folds."""
+    from hpo import printing, service
+
+    given = [word for text in params or [] for word in ("--params", text)]
+    again = command_line(
+        shlex.join(["validate", name, *given]), trial=trial, pick=pick, folds=folds, epochs=epochs, storage=storage,
+        runner=runner, workers=workers,
+    )  # fmt: skip
+    with stopping_on_signals(again) as interrupt, live_table() as live:
+        validated = service.validate(
+            storage, name, trial=trial, pick=printing.policy(pick),
+            params=printing.named_values(params or [], "--params"), folds=folds, epochs=epochs, runner=runner,
+            workers=workers, interrupt=interrupt, listeners=live,
+        )  # fmt: skip
+    if validated is None:
+        raise typer.Exit(130)
+    if not printing.show_validated(validated, as_json):
+        raise typer.Exit(1)
+
+
+@app.command()
+def export(
+    name: Annotated[str | None, typer.Argument(metavar="[STUDY]", help="The study's name.", show_default=False)] = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option("--checkpoint", metavar="CKPT", help="This checkpoint's model, instead of a STUDY's.")
+    ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="The bundle's folder; bundles/STUDY by default.")] = None,
+    formats: Annotated[
+        list[str] | None, typer.Option("--format", help="With --checkpoint: these formats; onnx and safetensors.")
+    ] = None,
+    import_from: Annotated[
+        Path | None, typer.Option("--import-from", help="With --checkpoint: the objective's folder; the current one.")
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a bundle that is there.")] = False,
     storage: Storage = DEFAULT_STORAGE,
     as_json: AsJson = False,
@@ -224,8 +345,12 @@ def export(
     """Write the retrained model as a bundle, every format loaded back and compared."""
     from hpo import printing, service
 
-    target = out or Path("bundles") / name
-    printing.show_bundle(service.export(storage, name, target, overwrite=overwrite), as_json)
+    source = printing.export_source(name, checkpoint, formats, import_from)
+    if isinstance(source, Path):
+        bundle = service.export_checkpoint(source, out, formats=formats, import_from=import_from, overwrite=overwrite)
+    else:
+        bundle = service.export(storage, source, out or Path("bundles") / source, overwrite=overwrite)
+    printing.show_bundle(bundle, as_json)
 
 
 @app.command()

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hpo.errors import StudyChanged, StudyFileError, UserError
+from hpo.mirror import MARKER, say
 from hpo.plan import Plan
 from hpo.trial import Event, TrialRecord
 from objectives import registry
@@ -13,12 +14,12 @@ from storage import codec
 from storage.records import StudyRecord
 from storage.studies import StoredStudy, Studies
 
-# In every study's folder: which study it belongs to, so that two databases never share one.
-MARKER = ".study"
 
-
-def create_or_check(studies: Studies, plan: Plan, text: str, runs: Path) -> StoredStudy:
+def create_or_check(studies: Studies, plan: Plan, text: str, runs: Path, *, restored: bool = False) -> StoredStudy:
     """The stored study of a plan; a new one gets its rows and its folder under ``runs``.
+
+    A folder that is gone is made again: at its place, or of a study that was ``restored``
+    from its mirror under ``runs``, because that may have happened on another machine.
 
     Raises:
         StudyChanged: the stored study was made from another description.
@@ -41,7 +42,7 @@ def create_or_check(studies: Studies, plan: Plan, text: str, runs: Path) -> Stor
             f"budget.trials is {trials}, but study {plan.name!r} has {len(records)} trials already; it can only grow."
         )
     _check_enqueued(plan, records)
-    return study
+    return _with_folder(studies, study, plan, runs if restored else None)
 
 
 def owns_folder(study: StoredStudy) -> bool:
@@ -70,6 +71,23 @@ def _create(studies: Studies, plan: Plan, text: str, runs: Path) -> StoredStudy:
     )
     (folder / MARKER).write_text(record.created_at, encoding="utf-8")
     _keep_split(studies, study, plan)
+    return study
+
+
+def _with_folder(studies: Studies, study: StoredStudy, plan: Plan, runs: Path | None) -> StoredStudy:
+    """The study with a folder that exists; ``runs`` is where one that is gone or another study's goes."""
+    lost = Path(study.folder)
+    if lost.exists() and (runs is None or owns_folder(study)):
+        return study
+    folder = lost if runs is None else (runs / plan.name).resolve()
+    _make_folder(folder)
+    (folder / MARKER).write_text(study.record.created_at, encoding="utf-8")
+    source = f"the mirror {plan.mirror}, or begin again" if plan.mirror else "no checkpoint: they begin again"
+    done = f"The study's folder {lost} was gone; trials that were under way go on in {folder} from {source}."
+    say(f"hpo: {done}")
+    if folder != lost:
+        study = studies.move(study, str(folder))
+    studies.add_event(study, Event("folder_made_again", done))
     return study
 
 

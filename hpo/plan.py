@@ -47,7 +47,7 @@ class Plan:
         """The trainer's settings with the threads that a trial's share of the machine allows."""
         if self.trainer.threads is not None:
             return self.trainer
-        return self.trainer.with_params({"threads": max(1, int(self.spec.resources.cpus))})
+        return self.trainer.with_params({"threads": max(1, int(self.spec.resources.cpus) // self.trainer.devices)})
 
     def identity(self) -> dict[str, Any]:
         """The facts that make a study *the same*; everything else may change between launches."""

@@ -12,12 +12,19 @@ from pydantic import ValidationError
 
 from hpo import runners
 from hpo.errors import StudyFileError, UnknownName, UserError
+from hpo.evaluation import gates
+from hpo.evaluation.groups import split_by_group
 from hpo.plan import Plan
 from hpo.search.view import SearchSettings
 from hpo.search.view import check as check_search
 from hpo.spec import StudySpec
-from hpo.training.settings import TrainerSettings
-from hpo.trial import Goal, Metric
+from hpo.training import health
+from hpo.training.extras import check_installed
+from hpo.training.health import Rule
+from hpo.training.schedules import check_warm_up
+from hpo.training.settings import WARM_UPS, TrainerSettings
+from hpo.training.team.launching import refusal
+from hpo.trial import Direction, Goal, Metric
 from objectives import registry
 from objectives.base import Objective, TrainingObjective
 from search_spaces import Choice, SearchSpace, presets
@@ -70,19 +77,24 @@ def _plan(spec: StudySpec, import_from: str | None) -> Plan:
     for name in sorted(objective.needs(data) - set(space)):
         raise StudyFileError(f"search_space: {spec.objective} needs the parameter {name!r}; the space has not.")
     trainer = _trainer(spec, objective, space)
+    monitor = _monitor(goals, trainer, metrics)
     plan = Plan(
         spec=spec,
         goals=goals,
-        monitor=_monitor(goals, trainer, metrics),
+        monitor=monitor,
         space=space,
         trainer=trainer,
         data=data,
         data_fingerprint=facts.fingerprint,
         import_from=import_from,
+        rules=_rules(spec, objective, monitor, metrics),
     )
     _check_pick(plan)
     _check_determinism(plan, metrics)
+    _check_devices(plan)
     _check_formats(spec)
+    _check_gates(spec, objective, metrics)
+    objective.chosen_baselines(data, "validation", spec.baselines)
     return plan
 
 
@@ -119,6 +131,7 @@ def _trainer(spec: StudySpec, objective: Objective, space: SearchSpace) -> Train
     settings = TrainerSettings.layered(objective.default_trainer, given)
     if isinstance(objective, TrainingObjective):
         _check_trainer_params(settings, space)
+        _check_warm_ups_and_packages(spec, settings, space)
     return settings
 
 
@@ -136,6 +149,34 @@ def _check_trainer_params(settings: TrainerSettings, space: SearchSpace) -> None
                 ) from None
 
 
+def _check_warm_ups_and_packages(spec: StudySpec, settings: TrainerSettings, space: SearchSpace) -> None:
+    """Every warm-up must be shorter than every training, and every optimiser's package be installed."""
+    lengths = {"budget": spec.budget.epochs, "retrain": spec.retrain.epochs, "validation": spec.validation.epochs}
+
+    def check(of_a_trial: TrainerSettings, where: str) -> None:
+        try:
+            check_installed(of_a_trial)
+            for part, epochs in lengths.items():
+                if epochs is not None:
+                    check_warm_up(of_a_trial, epochs, f"{part}.epochs")
+        except UserError as error:
+            raise StudyFileError(f"{where}: {error}") from None
+
+    always = [name for name in (*WARM_UPS, "optimizer") if name in space and not space[name].when]
+    warm_ups = [name for name in always if name in WARM_UPS]
+    if len(warm_ups) > 1:
+        raise StudyFileError(f"search_space: a trial has one warm-up; keep one of {', '.join(warm_ups)}.")
+    # What every trial takes from the space, it does not take from the settings.
+    taken = {*always, *(WARM_UPS if warm_ups else ())}
+    own = TrainerSettings.model_validate(settings.model_dump(exclude=taken))
+    check(own, "trainer")
+    for name in ("warmup_epochs", "optimizer"):
+        if name in space:
+            parameter = space[name]
+            for value in parameter.choices if isinstance(parameter, Choice) else (parameter.high,):
+                check(own.with_params({name: value}), "search_space")
+
+
 def _monitor(goals: tuple[Goal, ...], trainer: TrainerSettings, metrics: Mapping[str, Metric]) -> Goal:
     """The metric that decides the best epoch: early stopping's, else the first goal reported per epoch."""
     stopping = trainer.early_stopping
@@ -147,6 +188,21 @@ def _monitor(goals: tuple[Goal, ...], trainer: TrainerSettings, metrics: Mapping
             return goal
     name = "val_loss" if "val_loss" in metrics else next((n for n, m in metrics.items() if not m.once), goals[0].metric)
     return Goal(name, metrics[name].direction)
+
+
+def _rules(spec: StudySpec, objective: Objective, monitor: Goal, metrics: Mapping[str, Metric]) -> tuple[Rule, ...]:
+    """The health rules of the study; none where the shared trainer is not used, which alone looks at them."""
+    if not isinstance(objective, TrainingObjective):
+        if spec.health:
+            raise StudyFileError(f"health: {spec.objective} does not train with the shared trainer; leave it out.")
+        return ()
+    maximized = {name for name, facts in metrics.items() if facts.direction is Direction.MAXIMIZE} - {monitor.metric}
+    if monitor.direction is Direction.MAXIMIZE:
+        maximized.add(monitor.metric)
+    try:
+        return health.settle(objective.health, spec.health, monitor=monitor.metric, maximized=maximized)
+    except UserError as error:
+        raise StudyFileError(f"health: {error}") from None
 
 
 def _watched(watch: object, plan: Plan, metrics: Mapping[str, Metric]) -> Goal:
@@ -214,9 +270,59 @@ def _check_determinism(plan: Plan, metrics: Mapping[str, Metric]) -> None:
         raise StudyFileError("deterministic: a timeout ends the study at another trial each time; use budget.trials.")
 
 
+def _check_devices(plan: Plan) -> None:
+    """Several devices for one trial must be there, and go with the other settings."""
+    settings, space, gpus = plan.trainer, plan.space, plan.spec.resources.gpus
+    if "devices" in space:
+        raise StudyFileError(
+            "search_space: devices says what every trial gets, as resources do, and is not searched; "
+            "set trainer.devices."
+        )
+    if settings.devices == 1:
+        return
+    if gpus and gpus < settings.devices:
+        raise StudyFileError(
+            f"resources.gpus: trainer.devices is {settings.devices}, and each needs a GPU of its own; got {gpus:g}."
+        )
+    variants = [settings]
+    for name in ("compile", "optimizer", "strategy"):
+        parameter = space.get(name)
+        if isinstance(parameter, Choice):
+            variants += [settings.with_params({name: value}) for value in parameter.choices]
+    for variant in variants:
+        refused = refusal(variant)
+        if refused is not None:
+            raise StudyFileError(f"trainer: {refused}")
+        if variant.strategy == "fsdp" and not gpus and any(goal.metric == "peak_memory_mb" for goal in plan.goals):
+            raise StudyFileError("goals: peak_memory_mb cannot be measured with strategy fsdp on a CPU; use ddp.")
+
+
 def _check_formats(spec: StudySpec) -> None:
     from hpo.export import formats
 
     for name in spec.export.formats:
         if name not in formats.known():
             raise StudyFileError(f"export.formats: {UnknownName('format', name, formats.known())}")
+
+
+def _check_gates(spec: StudySpec, objective: Objective, metrics: Mapping[str, Metric]) -> None:
+    """Every gate must be able to be measured: its metric exists where it is looked for."""
+    overall, grouped = split_by_group([gates.bare(name) for name in metrics if name.startswith("val_")])
+    known = {
+        "test": overall,
+        "groups": overall if grouped else [],
+        "folds": [*overall, *(n for n, m in metrics.items() if not m.once and not n.startswith("val_"))],
+        "run": [gates.TRAINING_MINUTES, *metrics],
+        "export": gates.EXPORT_FIGURES,
+    }
+    for i, gate in enumerate(spec.gates):
+        where = f"gates[{i}]"
+        if gate.over == "groups" and not grouped:
+            raise StudyFileError(f"{where}: {spec.objective} reports no metrics of groups; leave over: groups out.")
+        if gate.over == "folds" and not getattr(objective, "folds", False):
+            raise StudyFileError(f"{where}: {spec.objective} knows no folds (folds = True), so none can be measured.")
+        if gate.over == "export" and not isinstance(objective, TrainingObjective):
+            raise StudyFileError(f"{where}: {spec.objective} trains no model, so nothing of it is exported.")
+        name = gate.metric if gate.over in ("run", "export") else gates.bare(gate.metric)
+        if name not in known[gate.over]:
+            raise StudyFileError(f"{where}: {UnknownName(f'metric over {gate.over}', gate.metric, known[gate.over])}")

@@ -59,6 +59,7 @@ class Store(Protocol):
         epochs: int,
         enqueued: bool = False,
         subject: int | None = None,
+        fold: tuple[int, int] | None = None,
         sampler_state: Mapping[str, Any] | None = None,
         search_state: Mapping[str, Any] | None = None,
     ) -> TrialRecord: ...

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from hpo import environment, runners
+from hpo import environment, mirror, runners
 from hpo.choice import confirmations, top
 from hpo.errors import StorageError, StorageLost, StudyChanged, UserError
 from hpo.interrupt import Interrupt
@@ -20,7 +20,7 @@ from hpo.plan import Plan
 from hpo.resolve import resolve, search_settings
 from hpo.roles import JobSource, Listener
 from hpo.spec import StudySpec
-from hpo.study import FixedJobs, Study
+from hpo.study import FixedJobs, FixedRun, Study
 from hpo.trial import TrialRecord
 from storage import codec
 from storage.database import Database
@@ -74,20 +74,28 @@ def open_session(
     """Hold the lease and a launch record around some work on a study.
 
     Raises:
-        UserError: as ``check_runner``; StudyBusy when a live process holds the lease.
+        UserError: as ``check_runner`` and ``mirror.check``; StudyBusy when a live process holds the lease.
         StorageLost: the database failed, or another process took the study over.
     """
     check_runner(plan, runner, workers)
+    mirror.check(plan, study, database.file)
     interrupt = interrupt or Interrupt()
+    behind = mirror.StudyMirror(studies, study, plan.mirror, database.file) if plan.mirror is not None else None
     try:
         with Lease(database, study.id, study.name, on_lost=interrupt.request) as lease:
             launch = _Launch(studies, study, plan, runner or plan.spec.runner, workers or plan.spec.concurrency)
             with launch.recorded(interrupt) as number:
-                yield Session(plan, study, studies, number, launch.workers, launch.runner, interrupt)
+                if behind is not None:
+                    behind.open()
+                listeners = () if behind is None else (behind,)
+                yield Session(plan, study, studies, number, launch.workers, launch.runner, interrupt, listeners)
             if lease.lost:
                 raise StorageLost(f"Another process took study {study.name!r} over; this one has stopped.")
     except StorageError as error:
         raise StorageLost(f"{error} What was acknowledged is kept; launch again when it is back.") from error
+    finally:
+        if behind is not None:  # after the launch's own end, so that the last snapshot has it
+            behind.close()
 
 
 @dataclass(frozen=True)
@@ -102,7 +110,9 @@ class _Launch:
 
     @contextmanager
     def recorded(self, interrupt: Interrupt) -> Iterator[int]:
-        may_change = {"budget", "resources", "retrain", "export", "enqueue"}
+        may_change = {
+            "budget", "resources", "retrain", "export", "enqueue", "validation", "gates", "baselines", "mirror",
+        }  # fmt: skip
         settings = self.plan.spec.model_dump(mode="json", include=may_change)
         record = LaunchRecord(
             codec.now(), None, None, socket.gethostname(), os.getpid(), self.runner, self.workers,
@@ -159,7 +169,9 @@ def run_confirmation(session: Session) -> None:
         return
     records = session.studies.trials(study).records()
     first = top(records, session.plan.goals, policy.pick, policy.confirm)
-    wanted = [(number, records[number].params, seed) for number, seed in confirmations(first, session.plan.spec)]
+    wanted = [
+        FixedRun(number, records[number].params, seed) for number, seed in confirmations(first, session.plan.spec)
+    ]
     trials = session.studies.trials(study, CONFIRM, session.launch)
     session.run(
         FixedJobs(

@@ -6,9 +6,10 @@ spoken to by a runner through ``JobSource``.
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hpo.plan import Plan
@@ -81,8 +82,8 @@ class _Source:
         self._store.add_point(
             number, point, attempt=record.attempts, first=first, worker=self._workers.pop(number, None)
         )
-        if first:
-            # What an earlier attempt did after this step died with it.
+        if first or point.rewinds:
+            # What was done after this step, before a crash or a recovery, is void.
             self._heard.add(number)
             for step in [step for step in curve if step >= point.step]:
                 del curve[step]
@@ -245,11 +246,24 @@ class Study(_Source):
             self._failures = self._failures + 1 if record.state is TrialState.FAIL else 0
 
 
-class FixedJobs(_Source):
-    """A given list of runs of known parameters: confirmations, retrain seeds, reruns.
+@dataclass(frozen=True)
+class FixedRun:
+    """A wanted run of known parameters, and the seed it gets.
 
-    Each entry is (subject, params, seed): the search's trial it repeats, its parameters
-    and the seed of this run. What the store already holds finished is not run again.
+    ``subject`` is the search's trial that it repeats; None when the parameters are
+    nobody's. ``fold`` (index from 0, of how many) makes it one part of a cross-validation.
+    """
+
+    subject: int | None
+    params: Params
+    seed: int
+    fold: tuple[int, int] | None = None
+
+
+class FixedJobs(_Source):
+    """A given list of runs of known parameters: confirmations, retrain seeds, folds.
+
+    What the store already holds finished is not run again.
     """
 
     def __init__(
@@ -258,7 +272,7 @@ class FixedJobs(_Source):
         store: Store,
         folder: str,
         series: str,
-        wanted: Sequence[tuple[int, Params, int]],
+        wanted: Sequence[FixedRun],
         *,
         epochs: int,
         use_test: bool = False,
@@ -269,12 +283,11 @@ class FixedJobs(_Source):
         self._use_test = use_test
         records = self.resume()
         self._next = len(records)
-        keys = [(subject, seed) for subject, _, seed in wanted]
-        mine = [r for r in records if (r.subject, r.seed) in keys and r.epochs == epochs]
+        self._keys = [_key(run) for run in wanted]
+        mine = [r for r in records if _key(r) in self._keys and r.epochs == epochs]
         self._queued = [r for r in self._queued if r in mine]
-        settled = {(r.subject, r.seed) for r in mine if r.state is not TrialState.FAIL}
-        self._wanted = [entry for entry in wanted if (entry[0], entry[2]) not in settled]
-        self._keys = keys
+        settled = {_key(r) for r in mine if r.state is not TrialState.FAIL}
+        self._wanted = [run for run in wanted if _key(run) not in settled]
 
     def ask(self) -> Job | Wait | Done:
         if self._stop_requested:
@@ -283,21 +296,29 @@ class FixedJobs(_Source):
             return self._again()
         if not self._wanted:
             return Done("all runs have been started")
-        subject, params, seed = self._wanted.pop(0)
+        run = self._wanted.pop(0)
         number, self._next = self._next, self._next + 1
-        record = self._store.start(number, params, seed=seed, epochs=self._epochs, subject=subject)
+        record = self._store.start(
+            number, run.params, seed=run.seed, epochs=self._epochs, subject=run.subject, fold=run.fold
+        )
         return self._run(record, self._job(record))
 
     def results(self) -> list[TrialRecord]:
         """The newest finished run of each wanted entry, in the order they were given."""
-        found: dict[tuple[int | None, int], TrialRecord] = {}
-        for record in self._store.records():
+        found: dict[Hashable, TrialRecord] = {}
+        for record in self._store.records(points=True):
             if record.epochs == self._epochs and record.state.is_finished:
-                found[record.subject, record.seed] = record
+                found[_key(record)] = record
         return [found[key] for key in self._keys if key in found]
 
     def _job(self, record: TrialRecord, *, resume: bool = False) -> Job:
         return replace(super()._job(record, resume=resume), use_test=self._use_test)
+
+
+def _key(run: FixedRun | TrialRecord) -> Hashable:
+    """What makes two runs the same; a subject stands for its parameters."""
+    params = json.dumps(run.params, sort_keys=True) if run.subject is None else ""
+    return run.subject, params, run.seed, run.fold
 
 
 def _after_death(losses: int) -> StopReason:
@@ -307,9 +328,13 @@ def _after_death(losses: int) -> StopReason:
     return StopReason(StopKind.ERROR, f"its process or worker died under it {losses} times")
 
 
+def trial_folder(folder: Path, series: str, number: int) -> Path:
+    """Where a trial of a series keeps its files; ``folder`` is the study's."""
+    return folder / f"{series}-{number:05d}"
+
+
 def make_job(plan: Plan, record: TrialRecord, series: str, folder: Path, *, resume: bool = False) -> Job:
     """What a worker gets for a trial; the same trial always gets the same."""
-    name = f"{series}-{record.number:05d}"
     return Job(
         study=plan.name,
         series=series,
@@ -323,12 +348,12 @@ def make_job(plan: Plan, record: TrialRecord, series: str, folder: Path, *, resu
         seed=record.seed,
         data_seed=plan.spec.seed,
         epochs=record.epochs,
-        folder=str(folder / name),
+        folder=str(trial_folder(folder, series, record.number)),
         attempt=record.attempts,
         resume=resume,
         reported=record.last_step,
         fold=record.fold,
-        mirror=None if plan.mirror is None else str(plan.mirror / name),
+        mirror=None if plan.mirror is None else str(trial_folder(plan.mirror, series, record.number)),
         rules=plan.rules,
         deterministic=plan.spec.deterministic,
         report=plan.spec.report,

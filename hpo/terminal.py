@@ -7,13 +7,14 @@ import re
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
     from hpo.interrupt import Interrupt
+    from hpo.service import TrainOrder
 
 DEFAULT_STORAGE = "sqlite:///hpo.db"
 
@@ -46,8 +47,8 @@ def stopping_on_signals(command: str) -> Iterator[Interrupt]:
 
 
 @contextmanager
-def live_table() -> Iterator[Callable[..., Any]]:
-    """A maker of listeners that shows progress on stderr, closed on leaving."""
+def live_table(first: str | None = None) -> Iterator[Callable[..., Any]]:
+    """A maker of listeners that shows progress on stderr, closed on leaving; ``first`` is said before the table."""
     from contextlib import ExitStack
 
     with ExitStack() as stack:
@@ -55,6 +56,8 @@ def live_table() -> Iterator[Callable[..., Any]]:
         def make(plan: Any, ended: Any) -> list[Any]:
             from hpo.reports.live import LiveTable
 
+            if first is not None:
+                say(first)
             table = LiveTable(plan.goals, plan.spec.budget.trials, already=ended)
             stack.callback(_tables.remove, table)
             _tables.append(table)
@@ -80,6 +83,19 @@ def command_line(command: str, **options: Any) -> str:
         shown = re.sub(r"(://[^:/@]*:)[^@]*@", r"\1***@", str(value))
         words += [f"--{name}", shlex.quote(shown)]
     return " ".join(words)
+
+
+def train_line(order: TrainOrder, sets: Sequence[str], data: Sequence[str], **options: Any) -> str:
+    """The command line that goes on with a single training run."""
+    words = ["train", *([order.objective] if order.objective else [])]
+    words += [word for text in sets for word in ("--set", text)]
+    words += [word for text in data for word in ("--data", text)]
+    usual = {"epochs": None, "seed": None, "accelerator": "cpu", "devices": 1, "runner": "inline"}
+    for name in ("name", "resume", "epochs", "seed", "accelerator", "devices", "runner"):
+        value = getattr(order, name)
+        if value is not None and value != usual.get(name):
+            words += [f"--{name}", str(value)]
+    return command_line(shlex.join([*words, *(["--smoke"] if order.smoke else [])]), **options)
 
 
 def write_new(path: Path, text: str) -> None:

@@ -48,7 +48,12 @@ def write(folder: Path, **fields: Any) -> Path:
 
 
 def launch(folder: Path, url: str, **fields: Any) -> service.Launched:
-    options = {key: fields.pop(key) for key in ("runner", "workers", "interrupt", "listeners", "runs") if key in fields}
+    options = {
+        key: fields.pop(key)
+        for key in ("runner", "workers", "interrupt", "listeners", "runs", "skip_preflight")
+        if key in fields
+    }
+    options.setdefault("skip_preflight", True)  # a process of its own each time; it has tests of its own
     # A folder per database: two databases never share a study's folder.
     runs = folder / ("runs" if url.endswith("/hpo.db") or "postgres" in url else f"runs-{Path(url).stem}")
     return service.launch(write(folder, **fields), storage=url, runs=options.pop("runs", runs), **options)

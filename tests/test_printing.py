@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,9 +11,10 @@ import pytest
 from hpo import printing, service
 from hpo.export.retrain import luck
 from hpo.pareto import ParetoFront
+from hpo.printing import studies as printed
 from hpo.service import Launched
 from hpo.trial import Goal, StopKind, StopReason, TrialRecord, TrialState
-from storage.records import Snapshot, StudyRecord
+from storage.records import EventRecord, Snapshot, StudyRecord
 from tests.studies import launch
 
 LOSS = Goal("loss")
@@ -55,7 +57,7 @@ def test_a_table_shows_the_first_line_of_a_reason_and_json_all_of_it(capsys: pyt
 
 def sentence(promised: float, *got: float) -> str:
     runs = [trial(i, value) for i, value in enumerate(got)]
-    return printing._luck(luck([trial(7, promised)], runs, dict.fromkeys(range(len(got)), 7), [LOSS]), LOSS)
+    return printed._luck(luck([trial(7, promised)], runs, dict.fromkeys(range(len(got)), 7), [LOSS]), LOSS)
 
 
 def test_luck_is_a_share_up_to_the_whole_promise_and_a_gap_beyond() -> None:
@@ -87,8 +89,26 @@ def test_a_report_reads_the_study_once(tmp_path: Path, sqlite_url: str, monkeypa
         calls.append(name)
         return read(storage, name)
 
-    monkeypatch.setattr(service, "snapshot", counted)
-    monkeypatch.setattr("hpo.reports.page.write_report", lambda found, out, chosen: [out / str(chosen)])
+    monkeypatch.setattr("hpo.service.looking.snapshot", counted)
+    monkeypatch.setattr("hpo.reports.page.write_report", lambda found, out, chosen, runs: [out / str(chosen)])
     (page,) = service.report(sqlite_url, "branin", tmp_path)
     assert page.name.isdigit()
     assert calls == ["branin"]
+
+
+def test_the_trials_list_counts_the_warnings_of_each_rule_once(capsys: pytest.CaptureFixture[str]) -> None:
+    def warned(number: int, rule: str, series: str = "search", **details: object) -> EventRecord:
+        return EventRecord("2026-01-01T00:00:00+00:00", series, number, "health", "", {"rule": rule, **details})
+
+    events = (
+        warned(0, "overfitting"), warned(0, "unstable"), warned(0, "overfitting"), warned(0, "converged", good=True),
+        warned(1, "unstable", series="retrain"), EventRecord("", "search", None, "health_flags", ""),
+    )  # fmt: skip
+    snapshot = Snapshot(STUDY, (trial(0, 0.5), trial(1, 0.6)), events=events)
+    printing.show_study(snapshot, as_json=True)
+    trials = json.loads(capsys.readouterr().out)["trials"]
+    assert [row["warnings"] for row in trials] == [["overfitting", "unstable"], []]
+    printing.show_study(snapshot, as_json=False)
+    head, _, first, second = capsys.readouterr().out.splitlines()[1:]
+    column = head.index("warnings") + len("warnings") - 1
+    assert (first[column], second[column]) == ("2", "0")

@@ -14,6 +14,7 @@ def readme(manifest: Manifest, metrics: Mapping[str, Any]) -> str:
     """Markdown. Numbers found at the top of ``metrics`` are listed; the rest stays in metrics.json."""
     parts = [
         f"# A model of `{manifest.objective}`",
+        f"**{manifest.release}**",
         f"Made {manifest.created_at} by hpo {manifest.environment.get('hpo', '?')}.",
         "## Inputs and outputs",
         _tensors("in", manifest.inputs) + "\n" + _tensors("out", manifest.outputs),
@@ -33,6 +34,8 @@ def readme(manifest: Manifest, metrics: Mapping[str, Any]) -> str:
     parts += [
         "\n".join(["**metrics** (every seed's in `metrics.json`):", "", *(numbers or ["- none at its top level"])])
     ]
+    if manifest.gates:
+        parts += ["## Gates before release", "\n".join(f"- {gate.line}" for gate in manifest.gates)]
     parts += [
         "## Reproduce and check",
         "`config.yaml` is the study file: `hpo launch config.yaml`, then `hpo retrain` and `hpo export`.",

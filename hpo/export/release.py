@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import platform
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -17,13 +17,14 @@ from torch import Tensor
 
 import hpo
 from hpo.errors import ExportFailed
+from hpo.evaluation.gates import Verdict, is_released
 from hpo.export import formats as all_formats
 from hpo.export.bundle import CONFIG, MANIFEST, METRICS, README, ModelBundle
 from hpo.export.compare import measure
 from hpo.export.example import BATCH_SIZES, ROWS, StoredExample
 from hpo.export.formats import Subject
 from hpo.export.forward import first_rows, load_weights_strictly, predictor
-from hpo.export.manifest import Check, FormatEntry, Manifest, TensorFacts
+from hpo.export.manifest import Check, FormatEntry, GateFacts, Manifest, TensorFacts
 from hpo.export.plain import to_json, to_plain
 from hpo.export.readme import readme
 from hpo.export.verify import TIMEOUT_S, check_apart, check_tolerance
@@ -51,6 +52,7 @@ def export_model(
     import_from: str | None = None,
     latency: bool = True,
     timeout_s: float = TIMEOUT_S,
+    judge: Callable[[Mapping[str, Mapping[str, float]]], Sequence[Verdict]] | None = lambda figures: (),
 ) -> ModelBundle:
     """Write ``weights`` of ``task.model`` as a bundle at ``out``, in all formats unless ``formats`` names some.
 
@@ -59,7 +61,9 @@ def export_model(
     be written, or differs from PyTorch by more than ``atol + rtol * |value|``, does not
     ship; the manifest keeps the reason, and the others go on. ``manifest_facts`` (study,
     trial, seed, data fingerprint, ...) become the manifest's ``origin``. ``timeout_s``
-    is the limit of each format's check.
+    is the limit of each format's check. ``judge`` gets the figures of every format that
+    ships and answers with the gates' verdicts; a model that does not meet them all is
+    written, too, and marked as not released, as is one that nobody judges (None).
 
     Raises:
         BundleError: ``out`` exists and ``overwrite`` is not set, or is not a bundle.
@@ -91,6 +95,8 @@ def export_model(
         if not any(entry.released for entry in entries.values()):
             reasons = " ".join(f"{name}: {entry.reason}" for name, entry in entries.items())
             raise ExportFailed(f"A bundle must hold at least one format; none could be released. {reasons}")
+        shipped = {name: entry.figures for name, entry in entries.items() if entry.released}
+        verdicts = judge(shipped) if judge is not None else ()
         manifest = Manifest(
             created_at=datetime.now(UTC).isoformat(timespec="seconds"),
             objective=objective,
@@ -103,6 +109,8 @@ def export_model(
             formats=entries,
             environment=_environment(),
             origin=origin,
+            gates=tuple(map(GateFacts.of, verdicts)),
+            released=judge is not None and is_released(verdicts),
         )
         (folder / MANIFEST).write_text(to_json(manifest, "manifest"), "utf-8")
         (folder / METRICS).write_text(to_json(figures, "metrics"), "utf-8")

@@ -37,7 +37,7 @@ class VerifyReport:
 
     @property
     def lines(self) -> list[str]:
-        """One sentence a format, for people."""
+        """One sentence a format, and whether the model is released, for people."""
         found = []
         for name, check in self.checks.items():
             worst = check.comparison
@@ -47,7 +47,9 @@ class VerifyReport:
                 found.append(f"{name}: equals PyTorch; its worst difference is {worst.bound_share:.2g} of the allowed.")
             else:
                 found.append(f"{name}: equals PyTorch.")
-        return found + [f"{name}: not released. {reason}" for name, reason in self.withheld.items()]
+        found += [f"{name}: not released. {reason}" for name, reason in self.withheld.items()]
+        manifest = self.bundle.manifest
+        return [*found, manifest.release, *(f"  {gate.line}" for gate in manifest.gates if gate.met is not True)]
 
 
 def verify_bundle(

@@ -12,9 +12,10 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
+from hpo.reports.warnings import warning
 from hpo.reports.wording import count, duration, number
 from hpo.trial import Goal, Job, Point, TrialRecord, TrialState
 from storage.records import SEARCH
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from hpo.pareto import ParetoFront
 
 _WINDOW = 200  # reports that the speed is measured over
+_MOST_WARNINGS = 3  # kinds of them in the line of counts
 _MOST_ROWS = 16  # running trials shown; a terminal has only so many lines
 
 _WORDS = {TrialState.COMPLETE: "done", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
@@ -38,6 +40,7 @@ class _Running:
     since: float
     step: int = 0
     value: float | None = None
+    warned: dict[str, int] = field(default_factory=dict)  # by its name, the last epoch that a warning came with
 
 
 class LiveTable:
@@ -70,6 +73,7 @@ class LiveTable:
         self._series = SEARCH
         self._running: dict[int, _Running] = {}
         self._counts: Counter[TrialState] = Counter()
+        self._warnings: Counter[str] = Counter()
         self._front: list[TrialRecord] = []
         self._best_said: str = ""
         self._n_unseen = 0
@@ -128,6 +132,12 @@ class LiveTable:
             if running is not None:
                 running.step = point.step
                 running.value = point.metrics.get(running.job.monitor.metric)
+                for event in point.events:
+                    name = warning(event.kind, event.details)
+                    if name is not None:
+                        self._warnings[name] += 1
+                        running.warned.pop(name, None)  # so that the newest stands last
+                        running.warned[name] = point.step
 
     def finished(self, record: TrialRecord) -> None:
         """A trial has ended, or was interrupted and is queued again."""
@@ -135,12 +145,13 @@ class LiveTable:
             running = self._running.pop(record.number, None)
             self._count(record)
         if self._live is None:
-            self._print(self._line(record, self._clock() - running.since if running else None))
+            self._print(self._line(record, running))
 
     def _turn_to(self, series: str) -> None:
         """Count from nothing: confirmation and retraining number their trials anew, and have no budget of trials."""
         self._series, self._total, self._n_unseen = series, None, 0
         self._counts.clear()
+        self._warnings.clear()
         self._front, self._best_said = [], ""
         self._epochs_of_ended.clear()
 
@@ -191,17 +202,19 @@ class LiveTable:
         begun = sum(max(0.0, each - running.step) for running in self._running.values())
         return (begun + each * (self._n_queued or 0)) / speed
 
-    def _line(self, record: TrialRecord, seconds: float | None) -> str:
-        """One ended trial in one line: who, how, values, how long, why, how many so far, the best."""
+    def _line(self, record: TrialRecord, running: _Running | None) -> str:
+        """One ended trial in one line: who, how, values, how long, why, warnings, how many so far, the best."""
         word = _WORDS.get(record.state, "interrupted")
         what = "trial" if self._series == SEARCH else f"{self._series} trial"
         parts = [f"{what} {record.number} {word} after {count(record.last_step, 'epoch')}"]
         if record.values is not None:
             parts += [f"{g.metric} {number(v)}" for g, v in zip(self._goals, record.values, strict=False)]
-        if seconds is not None:
-            parts.append(duration(seconds))
+        if running is not None:
+            parts.append(duration(self._clock() - running.since))
         if record.reason is not None and record.state is not TrialState.COMPLETE:
             parts.append((record.reason.message.splitlines() or [""])[0][:160])
+        if running is not None and running.warned:
+            parts.append(f"warned: {', '.join(running.warned)}")
         of = f"/{self._total}" if self._total is not None else ""
         left = self._left_s()
         parts.append(f"{self._n_ended}{of} ended")
@@ -230,6 +243,7 @@ class LiveTable:
             metric = next((running.job.monitor.metric for running in self._running.values()), "value")
             for heading in ("trial", "epoch", "", Text(metric), "elapsed"):
                 table.add_column(heading, justify="left" if heading == "" else "right", no_wrap=True)
+            table.add_column("", no_wrap=True, overflow="ellipsis", style="yellow")
             shown = sorted(self._running.items())[:_MOST_ROWS]
             for trial, running in shown:
                 table.add_row(*_row(trial, running, now))
@@ -250,7 +264,11 @@ class LiveTable:
         counts.append(f"{len(self._running)} running  ")
         queued = self._n_queued
         if queued is not None:
-            counts.append(f"{queued} queued", style="dim")
+            counts.append(f"{queued} queued  ", style="dim")
+        if self._warnings:
+            told = ", ".join(f"{n} {name}" for name, n in self._warnings.most_common(_MOST_WARNINGS))
+            more = ", …" if len(self._warnings) > _MOST_WARNINGS else ""
+            counts.append(f"{count(self._warnings.total(), 'warning')} ({told}{more})", style="yellow")
         speed, left = self._speed(), self._left_s()
         facts = [self._best_said or "no completed trial yet"]
         facts += [f"{speed:.3g} epochs/s"] if speed else []
@@ -262,11 +280,14 @@ class LiveTable:
 
 def _row(trial: int, running: _Running, now: float) -> list[Any]:
     from rich.progress_bar import ProgressBar
+    from rich.text import Text
 
     epochs = max(1, running.job.epochs)
     value = "" if running.value is None else number(running.value)
     bar = ProgressBar(total=epochs, completed=min(running.step, epochs), width=20)
-    return [str(trial), f"{running.step}/{running.job.epochs}", bar, value, duration(now - running.since)]
+    name, step = next(reversed(running.warned.items()), ("", 0))
+    newest = Text(f"{name} (epoch {step})" if name else "")
+    return [str(trial), f"{running.step}/{running.job.epochs}", bar, value, duration(now - running.since), newest]
 
 
 def _front(trials: Sequence[TrialRecord], goals: Sequence[Goal]) -> ParetoFront:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from hpo.reports.trust import gate_rows
 from hpo.reports.wording import clock, count, number, shown
 from storage.records import ModelRecord
 
@@ -25,6 +26,8 @@ class Model:
     columns: tuple[str, ...]
     formats: tuple[tuple[str, tuple[str, ...]], ...]
     details: tuple[tuple[str, str], ...]
+    gates: tuple[tuple[str, ...], ...] = ()
+    released: bool = True
 
 
 def model(record: ModelRecord) -> Model:
@@ -33,10 +36,12 @@ def model(record: ModelRecord) -> Model:
     table = {name: _row(told) for name, told in formats.items()}
     columns = list(dict.fromkeys(key for told in table.values() for key in told))
     rows = tuple((name, tuple(told.get(key, "") for key in columns)) for name, told in table.items())
-    verdict = manifest.pop("verdict", None)
+    verdict, gates, released = manifest.pop("verdict", None), gate_rows(manifest), manifest.pop("released", True)
+    manifest.pop("gates", None)
     return Model(
         record.path, clock(record.created_at), record.trial, shown(verdict) if verdict else _shipped(formats),
         tuple(column.replace("_", " ") for column in columns), rows, tuple(flat(manifest)),
+        gates, bool(released),
     )  # fmt: skip
 
 

@@ -2,31 +2,37 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 import os
 import re
 import tempfile
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from hpo.errors import UserError
-from hpo.reports import figures, fronts, models, plots, summary, tables
+from hpo.reports import figures, fronts, models, plots, summary, tables, trust
 from hpo.reports.facts import Facts
+from hpo.reports.health import health
 from hpo.reports.importance import importances
 from hpo.reports.timeline import timeline
 from hpo.reports.wording import axis, clock, number, shown
-from storage.records import CONFIRM, RETRAIN, Snapshot
+from storage.records import CONFIRM, RETRAIN, SEARCH, Snapshot
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
-def write_report(snapshot: Snapshot, out: Path, *, chosen: int | None = None) -> list[Path]:
+def write_report(
+    snapshot: Snapshot, out: Path, *, chosen: int | None = None, runs: Mapping[str, bytes] | None = None
+) -> list[Path]:
     """Write ``index.html`` and the plots that have something to show into ``out``.
 
     ``chosen`` is the trial to recommend; by default the one that the study file's policy
-    picks by the search's own values, before any confirmation.
+    picks by the search's own values, before any confirmation. ``runs`` are pictures of
+    single runs as PNG, by ``SERIES-NUMBER``, for the page and as files beside it.
 
     Each file appears whole or not at all. A plot of an earlier report that this study no
     longer has is removed, so that the folder tells one story.
@@ -48,11 +54,14 @@ def write_report(snapshot: Snapshot, out: Path, *, chosen: int | None = None) ->
         "parallel": [fronts.parallel(facts)],
         "timeline": [figures.timeline(facts, shown_times)],
     }
-    files = {"index.html": render(facts, drawn, list(pictures)).encode(), **pictures}
+    runs = {f"run-{name}.png": picture for name, picture in (runs or {}).items()}
+    page = render(facts, drawn, [*pictures, *runs], list(runs.values()))
+    files = {"index.html": page.encode(), **pictures, **runs}
     try:
         out.mkdir(parents=True, exist_ok=True)
         paths = [_write(out / name, content) for name, content in files.items()]
-        for name in plots.FILES:
+        earlier = [path.name for series in (SEARCH, RETRAIN) for path in out.glob(f"run-{series}-*.png")]
+        for name in (*plots.FILES, *earlier):
             if name not in files:
                 (out / name).unlink(missing_ok=True)
     except OSError as error:
@@ -60,7 +69,9 @@ def write_report(snapshot: Snapshot, out: Path, *, chosen: int | None = None) ->
     return paths
 
 
-def render(facts: Facts, drawn: dict[str, list[figures.Figure]], pictures: list[str]) -> str:
+def render(
+    facts: Facts, drawn: dict[str, list[figures.Figure]], pictures: list[str], runs: Sequence[bytes] = ()
+) -> str:
     """The page's HTML."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
@@ -82,6 +93,7 @@ def render(facts: Facts, drawn: dict[str, list[figures.Figure]], pictures: list[
     return environment.get_template("report.html.j2").render(
         figures=drawn,
         pictures=pictures,
+        run_pictures=[base64.b64encode(picture).decode() for picture in runs],
         figures_json=Markup(script_json({figure.name: list(figure.views.values()) for figure in every})),
         plotly_js=Markup(get_plotlyjs()),
         made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -109,6 +121,11 @@ def _content(facts: Facts) -> dict[str, Any]:
         "confirmed": tables.repeated_rows(confirmed),
         "retrained": tables.repeated_rows(retrained),
         "tested": summary.on_test_set(facts),
+        "crossed": trust.cross_validations(facts),
+        "fold_metric_columns": trust.METRIC_COLUMNS,
+        "gained": trust.gained(facts),
+        "gate_columns": trust.GATE_COLUMNS,
+        "health": health(facts),
         "trial_columns": tables.trial_columns(facts),
         "trials": tables.trial_rows(facts),
         "launches": snapshot.launches,

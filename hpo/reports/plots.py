@@ -5,10 +5,13 @@ Uses ``Figure`` objects without pyplot, which keeps global state and would leak 
 
 from __future__ import annotations
 
+import io
 import warnings
 from collections.abc import Callable, Sequence
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from hpo.reports.facts import Ending, Facts, last_vector
 from hpo.reports.fronts import edge_shape
@@ -22,7 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_STYLE: Any = {
+STYLE: Any = {
     "font.family": "sans-serif", "font.sans-serif": ["Inter", "Helvetica", "Arial", "Liberation Sans", "DejaVu Sans"],
     "font.size": 10.5, "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": "#9aa2ad",
     "axes.labelcolor": "#3a4350", "xtick.color": "#5b6572", "ytick.color": "#5b6572", "axes.grid": True,
@@ -36,8 +39,6 @@ FILES = ("history.png", "curves.png", "front.png", "importance.png", "timeline.p
 
 def plots(facts: Facts, found: list[Importance], shown: Timeline) -> dict[str, bytes]:
     """The PNG files that have something to show, by file name; drawn at 160 dots per inch."""
-    import io
-
     import matplotlib as mpl
 
     study = facts.snapshot.study.name
@@ -49,17 +50,21 @@ def plots(facts: Facts, found: list[Importance], shown: Timeline) -> dict[str, b
         "timeline.png": lambda: _timeline(study, shown),
     }
     drawn = {}
-    with mpl.rc_context(_STYLE), warnings.catch_warnings():
+    with mpl.rc_context(STYLE), warnings.catch_warnings():
         # A name in a script that no font here has is drawn as boxes; the page shows it well.
         warnings.filterwarnings("ignore", message="Glyph .* missing")
         for name, draw in drawers.items():
             figure = draw()
             if figure is not None:
-                buffer = io.BytesIO()
-                # No date and version inside: the same study gives the same bytes.
-                figure.savefig(buffer, format="png", dpi=160, metadata={"Title": study, "Software": None})
-                drawn[name] = buffer.getvalue()
+                drawn[name] = png(figure, study)
     return drawn
+
+
+def png(figure: Figure, title: str) -> bytes:
+    """A figure as PNG; without date and version inside, so that the same study gives the same bytes."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=160, metadata={"Title": title, "Software": None})
+    return buffer.getvalue()
 
 
 def _canvas(rows: int, columns: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
@@ -73,12 +78,25 @@ def _canvas(rows: int, columns: int, width: float, height: float) -> tuple[Figur
 
 def _scale(ax: Axes, which: str, values: Sequence[float]) -> None:
     if wants_log(values):
-        (ax.set_xscale if which == "x" else ax.set_yscale)("log")
+        log_scale(ax, which)
     elif ends := clipped(values):
         (ax.set_xlim if which == "x" else ax.set_ylim)(*ends)
 
 
-def _short(text: str, most: int = 28) -> str:
+def log_scale(ax: Axes, which: str) -> None:
+    """A log axis with plain numbers, since powers of ten would be typeset, which STYLE forbids."""
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+    (ax.set_xscale if which == "x" else ax.set_yscale)("log")
+    axis = ax.xaxis if which == "x" else ax.yaxis
+    low, high = axis.get_view_interval()
+    decades = np.log10(high / low) if low > 0 else 3
+    axis.set_major_locator(LogLocator(subs=(1.0,) if decades >= 2 else (1.0, 2.0, 5.0), numticks=8))
+    axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def shortened(text: str, most: int = 28) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
@@ -101,9 +119,9 @@ def _history(facts: Facts) -> Figure | None:
         volume = facts.hypervolume
         axes[0].step(volume.numbers, volume.best, where="post", color=ACCENT.colour, lw=2.2)
         axes[0].set_ylabel("hypervolume,\nhigher is better")
-        axes[0].set_title(_short(f"{facts.snapshot.study.name}: hypervolume and values by trial", 70))
+        axes[0].set_title(shortened(f"{facts.snapshot.study.name}: hypervolume and values by trial", 70))
     else:
-        axes[0].set_title(_short(f"{facts.snapshot.study.name}: values by trial", 70))
+        axes[0].set_title(shortened(f"{facts.snapshot.study.name}: values by trial", 70))
     for index, ax in enumerate(axes[several:]):
         past = facts.history(index)
         for ending in (Ending.COMPLETE, Ending.EARLY, Ending.TIME_LIMIT):
@@ -149,7 +167,7 @@ def _curves(facts: Facts) -> Figure | None:
     if best is not None and best.points:
         ax.plot(*_curve(best, metric), color=ACCENT.colour, lw=2.4, label=f"trial {best.number}, recommended")
     _scale(ax, "y", values)
-    ax.set_title(_short(f"{facts.snapshot.study.name}: learning curves", 70))
+    ax.set_title(shortened(f"{facts.snapshot.study.name}: learning curves", 70))
     ax.set_xlabel("epoch")
     ax.locator_params(axis="x", integer=True)
     ax.set_ylabel(with_unit(metric))
@@ -171,7 +189,7 @@ def _front(facts: Facts) -> Figure | None:
     figure, axes = _canvas(rows, columns, 7.5 if columns == 1 else 4.6 * columns, 5.4 if columns == 1 else 4.4 * rows)
     for ax, (x, y) in zip(axes, pairs, strict=False):
         _plane(facts, ax, x, y)
-    title = _short(f"{facts.snapshot.study.name}: the front", 70)
+    title = shortened(f"{facts.snapshot.study.name}: the front", 70)
     figure.suptitle(title, fontweight="bold", x=0.02, ha="left", size=12)
     # Which kinds of trial there are is the same in every plane.
     _below(figure, axes[0])
@@ -214,7 +232,7 @@ def _importance(found: list[Importance]) -> Figure | None:
     height = 1.5 + 0.34 * min(most, max(len(i.names) for i in found))
     figure, axes = _canvas(1, len(found), max(6.5, 4.4 * len(found)), height)
     for ax, one, look in zip(axes, found, SERIES * len(found), strict=False):
-        names = [_short(name) for name in one.names[:most]]
+        names = [shortened(name) for name in one.names[:most]]
         shares = [share * 100 for share in one.shares[:most]]
         bars = ax.barh(range(len(names)), shares, color=look.colour, alpha=1.0 if one.is_telling else 0.3, height=0.68)
         ax.bar_label(bars, fmt="%.0f %%", padding=3, color="#5b6572", fontsize=10)
@@ -224,7 +242,7 @@ def _importance(found: list[Importance]) -> Figure | None:
         ax.set_xlim(0, max([*shares, 1]) * 1.15)
         ax.set_xlabel("share of the importance (%)")
         below = f"held-out R² {one.explained:.2f}, {one.n_trials} trials"
-        ax.set_title(f"{_short(one.goal.metric)}\n{below}", fontsize=10.5)
+        ax.set_title(f"{shortened(one.goal.metric)}\n{below}", fontsize=10.5)
     return figure
 
 
@@ -240,14 +258,14 @@ def _timeline(study: str, shown: Timeline) -> Figure | None:
             ax.barh([b.lane for b in bars], [b.length / scale for b in bars], left=[b.start / scale for b in bars],
                     color=LOOKS[ending].colour, edgecolor="white", linewidth=0.7 if len(shown.bars) < 200 else 0.1,
                     height=0.74, label=ending.value)  # fmt: skip
-    ax.set_title(_short(f"{study}: who worked when", 70))
+    ax.set_title(shortened(f"{study}: who worked when", 70))
     for bar in shown.bars:
         if bar.length > shown.length / 45:  # else the number is wider than its bar
             middle = (bar.start + bar.length / 2) / scale
             ax.text(middle, bar.lane, str(bar.number), ha="center", va="center", color="white", fontsize=8)
     for cut in shown.cuts:
         ax.axvline(cut.at / scale, color=MUTED.colour, ls=":", lw=1.4)
-    ax.set_yticks(range(lanes), [_short(lane) for lane in shown.lanes])
+    ax.set_yticks(range(lanes), [shortened(lane) for lane in shown.lanes])
     ax.invert_yaxis()
     ax.grid(axis="y", visible=False)
     ax.set_xlim(0, shown.length / scale or 1)

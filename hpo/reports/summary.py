@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import mean, stdev
 
 from hpo.evaluation.groups import split_by_group
 from hpo.reports.facts import Ending, Facts, seconds_between
+from hpo.reports.trust import baselines_on, intervals
 from hpo.reports.wording import better, count, duration, listed, number, percent, superlative, with_unit
 from hpo.trial import Goal, TrialRecord, goal_values
 from storage.records import CONFIRM, RETRAIN
@@ -274,15 +275,18 @@ def on_test_set(facts: Facts) -> OnTestSet | None:
     told = {name: row for name in names if (row := _spread_of(name, records))}
     if not told:
         return None
-    baselines = _baselines(facts)
+    baselines, sure = baselines_on(facts, "test"), intervals(facts)
     rows = {
-        name: (name, row, *(number(figures[name]) if name in figures else "–" for figures in baselines.values()))
+        name: (
+            name, row, *([sure.get(name, "–")] if sure else []),
+            *(number(figures[name]) if name in figures else "–" for figures in baselines.values()),
+        )
         for name, row in told.items()
-    }
+    }  # fmt: skip
     overall, grouped = split_by_group(list(told))
     seeds = count(len(records), "seed")
     return OnTestSet(
-        ("metric", f"mean ± std over {seeds}", *baselines),
+        ("metric", f"mean ± std over {seeds}", *(["95 % interval of what ships"] if sure else []), *baselines),
         tuple(rows[name] for name in overall),
         tuple(rows[name] for name in grouped),
     )
@@ -293,12 +297,6 @@ def _spread_of(name: str, records: Sequence[TrialRecord]) -> str:
     if not values:
         return ""
     return number(mean(values)) + (f" ± {number(stdev(values))}" if len(values) > 1 else "")
-
-
-def _baselines(facts: Facts) -> Mapping[str, Mapping[str, float]]:
-    """The newest recorded figures of simpler methods on the test set."""
-    found = [e.details.get("metrics", {}) for e in facts.snapshot.events if e.kind == "baselines"]
-    return found[-1] if found else {}
 
 
 def took(facts: Facts) -> str:

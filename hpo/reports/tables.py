@@ -9,6 +9,7 @@ from typing import Any
 
 from hpo.reports.facts import Facts
 from hpo.reports.summary import Repeated
+from hpo.reports.warnings import FLAGS, HEALTH, TROUBLES
 from hpo.reports.wording import clock, duration, number, shown
 from hpo.trial import TrialRecord
 
@@ -108,8 +109,12 @@ def spread(mean: float, std: float | None) -> str:
 
 
 def events(facts: Facts) -> tuple[list[tuple[str, str, str, str]], int]:
-    """When, whose, what kind, what; and how many more there are than the page holds (the latest stay)."""
-    found = sorted(facts.snapshot.events, key=lambda event: event.at)
+    """When, whose, what kind, what; and how many more there are than the page holds (the latest stay).
+
+    What the section on health tells is left to it.
+    """
+    told = (HEALTH, FLAGS, *TROUBLES)
+    found = sorted((event for event in facts.snapshot.events if event.kind not in told), key=lambda event: event.at)
     kept = found[-_MOST_EVENTS:]
     rows = []
     for event in kept:

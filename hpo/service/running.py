@@ -6,21 +6,27 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from hpo import mirror
 from hpo.choice import Choice
 from hpo.creation import create_or_check
 from hpo.interrupt import Interrupt
 from hpo.plan import Plan
 from hpo.resolve import resolve
 from hpo.roles import Listener
+from hpo.service.baselines import baselines
 from hpo.service.looking import choose_from, has_completed
-from hpo.session import check_runner, open_session, run_confirmation, run_search
+from hpo.service.preflighting import before_first_trial
+from hpo.session import Session, check_runner, open_session, run_confirmation, run_search
 from hpo.spec import StudySpec
-from hpo.trial import TrialRecord, TrialState
+from hpo.trial import Event, TrialRecord, TrialState
 from storage.database import Database
 from storage.records import Snapshot
 from storage.studies import Studies
 
 MakeListeners = Callable[[Plan, Sequence[TrialRecord]], Sequence[Listener]]
+
+
+def _nothing(session: Session) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -58,29 +64,72 @@ def launch(
     workers: int | None = None,
     interrupt: Interrupt | None = None,
     listeners: MakeListeners = lambda plan, ended: (),
+    skip_preflight: bool = False,
+    warn: Callable[[str], None] = lambda line: None,
 ) -> Launched:
     """Create, resume or extend the study of a file, run it, and confirm the top of its front.
 
     Args:
         runs: where a new study puts its folder of trials.
         listeners: made from the plan and the trials that ended in earlier launches.
+        skip_preflight: begin a new study without trying one batch, its data and its memory first.
+        warn: gets a line for each thing that the pre-flight of a new study found doubtful.
 
     Raises:
         UserError: the file, the storage or the combination of both is wrong; StudyChanged
             and StudyBusy among them. Nothing has been written then.
         RunnerFailed: the runner broke; the study can be launched again.
+        KeyboardInterrupt: ``interrupt`` was requested before the study was made.
     """
     spec, text = StudySpec.load(path)
     plan = resolve(spec, str(path), str(path.resolve().parent))
     check_runner(plan, runner, workers)
+    prepare = (
+        _nothing
+        if skip_preflight
+        else before_first_trial(plan, storage, runner=runner, workers=workers, interrupt=interrupt, warn=warn)
+    )
+    launched = launch_plan(
+        plan, text, storage=storage, runs=runs, runner=runner, workers=workers, interrupt=interrupt,
+        listeners=listeners, prepare=prepare,
+    )  # fmt: skip
+    if launched.choice is not None:
+        with Database(storage) as database:  # what the winner is held against in the report
+            baselines(Studies(database), Studies(database).get(plan.name), plan, "validation")
+    return launched
+
+
+def launch_plan(
+    plan: Plan,
+    text: str,
+    *,
+    storage: str,
+    runs: Path,
+    runner: str | None = None,
+    workers: int | None = None,
+    interrupt: Interrupt | None = None,
+    listeners: MakeListeners = lambda plan, ended: (),
+    prepare: Callable[[Session], None] = _nothing,
+) -> Launched:
+    """``launch`` of a plan at hand, whose study file is ``text``; ``prepare`` runs before the search does.
+
+    Raises:
+        UserError, RunnerFailed: as ``launch``.
+    """
+    check_runner(plan, runner, workers)
+    restored = mirror.restore(plan, storage)
     with Database(storage, create=True) as database:
         studies = Studies(database)
-        study = create_or_check(studies, plan, text, runs)
+        mirror.check(plan, studies.find(plan.name), database.file)
+        study = create_or_check(studies, plan, text, runs, restored=restored is not None)
+        if restored is not None:
+            studies.add_event(study, Event("restored", restored))
         with open_session(database, studies, study, plan, runner, workers, interrupt) as session:
             if study.record.spec_yaml != text or study.import_from != plan.import_from:
                 studies.update_file(study, text, plan.import_from)
             ended = [record for record in studies.trials(study).records() if record.state.is_finished]
-            session = replace(session, listeners=listeners(plan, ended))
+            session = replace(session, listeners=(*session.listeners, *listeners(plan, ended)))
+            prepare(session)
             run_search(session)
             if not session.interrupt.requested:
                 run_confirmation(session)

@@ -10,14 +10,19 @@ from typing import TYPE_CHECKING, Any
 from hpo import environment
 from hpo.choice import Policy
 from hpo.errors import UserError
+from hpo.evaluation.gains import Gain, gains, main_metrics
+from hpo.evaluation.gates import Verdict
 from hpo.export.retrain import RetrainSummary, summarise
 from hpo.interrupt import Interrupt
 from hpo.plan import Plan
+from hpo.service.baselines import baselines
+from hpo.service.certainty import intervals
 from hpo.service.looking import choose_from, get_trial
+from hpo.service.releasing import verdicts
 from hpo.service.running import MakeListeners
 from hpo.session import open_session, stored_plan
-from hpo.study import FixedJobs, make_job
-from hpo.trial import Event, Metrics, TrialRecord
+from hpo.study import FixedJobs, FixedRun, make_job
+from hpo.trial import Metrics, TrialRecord
 from objectives import registry
 from objectives.base import TrainingObjective
 from storage import codec
@@ -26,6 +31,7 @@ from storage.records import RETRAIN, ModelRecord, Snapshot
 from storage.studies import StoredStudy, Studies
 
 if TYPE_CHECKING:
+    from hpo.evaluation.intervals import Interval
     from hpo.export.bundle import ModelBundle
     from hpo.export.verify import VerifyReport
 
@@ -40,6 +46,13 @@ class Retrained:
     summary: RetrainSummary
     has_model: bool  # whether there is something to export
     baselines: Mapping[str, Metrics]  # of simpler methods, on the test set
+    gains: Mapping[str, Mapping[str, Sequence[Gain]]]  # over them: part of the data → metric → one per baseline
+    verdicts: Sequence[Verdict]  # of the gates; those over the export are not measured yet
+    intervals: Mapping[str, Interval]  # of the shipped run's test metrics
+
+    @property
+    def shipped(self) -> TrialRecord:
+        return next(run for run in self.runs if run.number == self.summary.shipped)
 
 
 def retrain(
@@ -72,14 +85,14 @@ def retrain(
         else:
             promise = get_trial(found, choose_from(found, plan.spec, pick, ()).number)
         with open_session(database, studies, study, plan, runner, workers, interrupt) as session:
-            session = replace(session, listeners=listeners(plan, ()))
+            session = replace(session, listeners=(*session.listeners, *listeners(plan, ())))
             policy = plan.spec.retrain
             source = FixedJobs(
                 plan,
                 studies.trials(study, RETRAIN, session.launch),
                 study.folder,
                 RETRAIN,
-                [(promise.number, promise.params, seed) for seed in policy.seeds],
+                [FixedRun(promise.number, promise.params, seed) for seed in policy.seeds],
                 epochs=policy.epochs or plan.spec.budget.epochs,
                 use_test=True,
                 listeners=session.listeners,
@@ -87,7 +100,7 @@ def retrain(
             session.run(source)
         if interrupt.requested:
             return None
-        return _retrained(plan, promise, source.results(), _baselines(studies, study, plan))
+        return _retrained(studies, study, plan, promise, source.results())
 
 
 def export(storage: str, name: str, out: Path, *, overwrite: bool = False) -> ModelBundle:
@@ -100,21 +113,21 @@ def export(storage: str, name: str, out: Path, *, overwrite: bool = False) -> Mo
         ExportFailed: not one format could be released.
     """
     from hpo.export.release import export_model
-    from hpo.training.checkpoints import BEST, load_weights
+    from hpo.training.checkpoints import find_best
 
     with Database(storage) as database:
         studies = Studies(database)
         study, found = studies.get(name), studies.snapshot(name)
         plan = stored_plan(study)
         retrained = _newest_retraining(studies, study, plan, found)
-        shipped = next(run for run in retrained.runs if run.number == retrained.summary.shipped)
+        shipped = retrained.shipped
         job = make_job(plan, shipped, RETRAIN, Path(study.folder))
         objective = registry.find(plan.spec.objective, plan.import_from)
         if not isinstance(objective, TrainingObjective):
             raise UserError(f"{plan.spec.objective} trains no model, so there is nothing to export.")
         bundle = export_model(
             objective.task(job),
-            load_weights(Path(job.folder) / BEST),
+            find_best(Path(job.folder), Path(job.mirror) if job.mirror else None)["model"],
             objective=plan.spec.objective,
             params=shipped.params,
             out=out,
@@ -126,11 +139,13 @@ def export(storage: str, name: str, out: Path, *, overwrite: bool = False) -> Mo
                 "shipped": shipped.metrics,
                 "seeds": retrained.summary,
                 "baselines": retrained.baselines,
+                "intervals": retrained.intervals,
             },
             atol=plan.spec.export.atol,
             rtol=plan.spec.export.rtol,
             overwrite=overwrite,
             import_from=plan.import_from,
+            judge=lambda figures: verdicts(studies, study, plan, retrained.promise, shipped, figures),
         )
         manifest = {**bundle.manifest.model_dump(mode="json"), "digest": bundle.digest}
         studies.add_model(study, ModelRecord(codec.now(), str(out.resolve()), retrained.promise.number, manifest))
@@ -159,31 +174,24 @@ def _newest_retraining(studies: Studies, study: StoredStudy, plan: Plan, found: 
     newest = max(runs, key=lambda run: run.number)
     by_seed = {run.seed: run for run in runs if (run.subject, run.epochs) == (newest.subject, newest.epochs)}
     same = [by_seed[seed] for seed in plan.spec.retrain.seeds if seed in by_seed] or [newest]
-    return _retrained(plan, get_trial(found, newest.subject or 0), same, _baselines(studies, study, plan))
+    return _retrained(studies, study, plan, get_trial(found, newest.subject or 0), same)
 
 
 def _retrained(
-    plan: Plan, promise: TrialRecord, runs: Sequence[TrialRecord], baselines: Mapping[str, Metrics]
+    studies: Studies, study: StoredStudy, plan: Plan, promise: TrialRecord, runs: Sequence[TrialRecord]
 ) -> Retrained:
     summary = summarise(promise, runs, plan.goals, plan.monitor, promised_epochs=promise.epochs, epochs=runs[0].epochs)
     has_model = isinstance(registry.find(plan.spec.objective, plan.import_from), TrainingObjective)
-    return Retrained(plan.name, promise, runs, summary, has_model, baselines)
-
-
-def _baselines(studies: Studies, study: StoredStudy, plan: Plan) -> Mapping[str, Metrics]:
-    """What simpler methods reach on the test set: computed once per study, then remembered."""
-    for event in studies.snapshot(plan.name).events:
-        if event.kind == "baselines":
-            known: Mapping[str, Metrics] = event.details["metrics"]
-            return known
-    objective = registry.find(plan.spec.objective, plan.import_from)
-    found = objective.baselines(plan.data, plan.spec.seed, "test")
-    if found:
-        kept = Event(
-            "baselines", f"{', '.join(found)} on the test set", {"metrics": {n: dict(m) for n, m in found.items()}}
-        )
-        studies.add_event(study, kept, series=RETRAIN)
-    return found
+    shipped = next(run for run in runs if run.number == summary.shipped)
+    main = main_metrics(plan.goals, plan.monitor, plan.spec.gates)
+    simple = {part: baselines(studies, study, plan, part) for part in ("validation", "test")}
+    found = {
+        "validation": gains(promise.metrics, simple["validation"], main, "val_"),
+        "test": gains(shipped.metrics, simple["test"], main, "test_"),
+    }
+    judged = verdicts(studies, study, plan, promise, shipped)
+    sure = intervals(studies, study, plan, shipped)
+    return Retrained(plan.name, promise, runs, summary, has_model, simple["test"], found, judged, sure)
 
 
 def _origin(plan: Plan, retrained: Retrained, shipped: TrialRecord) -> dict[str, Any]:

@@ -53,8 +53,14 @@ def test_a_nan_is_not_left_out_of_the_mean() -> None:
 
 
 @pytest.mark.parametrize(
-    "records", [[], [fold(0, 0.9), fold(0, 0.8)], [fold(0, 0.9), fold(1, 0.8, of=5)], [TrialRecord(0, TrialState.COMPLETE, {}, 0)]]
-)  # fmt: skip
+    "records",
+    [
+        [],
+        [fold(0, 0.9), fold(0, 0.8)],
+        [fold(0, 0.9), fold(1, 0.8, of=5)],
+        [TrialRecord(0, TrialState.COMPLETE, {}, 0)],
+    ],
+)
 def test_runs_of_several_cross_validations_are_not_mixed(records: list[TrialRecord]) -> None:
     with pytest.raises(ValueError, match="another fold of the same cross-validation"):
         summarise_folds(records)

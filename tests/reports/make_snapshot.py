@@ -168,11 +168,47 @@ def make_launches(end_s: float) -> tuple[LaunchRecord, ...]:
 
 
 def make_events() -> tuple[EventRecord, ...]:
+    recovered = {"cause": "out of memory", "epoch": 2, "lr": 0.01, "parts": 2}
     return (
-        EventRecord(at(12), "search", 3, "recovery", "CUDA out of memory at batch size 256; going on with 128 × 2"),
+        EventRecord(at(12), "search", 3, "recovery", "Out of memory at a physical batch of 256. Physical batch 128, "
+                    "2 times the accumulation.", recovered),
         EventRecord(at(40), "search", 9, "interrupted", "driver stopped by the user (SIGINT)"),
         EventRecord(at(55), "search", None, "resumed", "1 running trial was queued again from its checkpoint"),
-    )
+        *(make_warning(60 + n, n, "overfitting") for n in (2, 5, 8)),
+        make_warning(80, 5, "unstable"),
+        make_warning(85, 5, "converged", good=True),
+        *(make_flags(90 + n, "search", n) for n in range(30)),
+        *(make_flags(300 + n, "retrain", n) for n in range(3)),
+    )  # fmt: skip
+
+
+def make_warning(at_s: float, number: int, rule: str, *, good: bool = False, series: str = "search") -> EventRecord:
+    details = {
+        "rule": rule, "condition": "train_loss / val_loss < 0.5", "value": 0.3, "threshold": 0.5, "epoch": 4,
+        "good": good, "remedy": f"What helps against {rule}.",
+    }  # fmt: skip
+    return EventRecord(at(at_s), series, number, "health", f"epoch 4: {rule} said of {number}", details)
+
+
+def make_flags(at_s: float, series: str, number: int) -> EventRecord:
+    flags = [
+        {
+            "rule": "overfitting",
+            "condition": "train_loss / val_loss < 0.5",
+            "value": 0.31,
+            "good": False,
+            "holds": True,
+        },
+        {"rule": "worsening", "condition": "epochs running >= 3", "value": 0.0, "good": False, "holds": False},
+        {
+            "rule": "converged",
+            "condition": "best val_r > 0.9",
+            "value": 0.9 + number / 1e3,
+            "good": True,
+            "holds": True,
+        },
+    ]
+    return EventRecord(at(at_s), series, number, "health_flags", "met: converged", {"flags": flags})
 
 
 def make_models() -> tuple[ModelRecord, ...]:

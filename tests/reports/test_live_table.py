@@ -13,7 +13,7 @@ from rich.console import Console
 
 from hpo.reports.live import LiveTable
 from hpo.training.settings import TrainerSettings
-from hpo.trial import Job, StopKind, StopReason, TrialRecord, TrialState
+from hpo.trial import Event, Job, StopKind, StopReason, TrialRecord, TrialState
 from storage.records import Snapshot
 
 
@@ -134,6 +134,43 @@ def test_on_a_terminal_a_table_is_drawn_and_left_behind() -> None:
     with LiveTable(snapshot.study.goals, 3, console) as live:
         play(live, snapshot, snapshot.trials)
     assert "3 done" in console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def warned(kind: str, **details: object) -> Event:
+    return Event(kind, "told in full elsewhere", details)
+
+
+def with_warnings(trial: TrialRecord) -> TrialRecord:
+    """Overfitting in its second epoch, then something good, then a recovery."""
+    events = (warned("health", rule="overfitting", good=False), warned("health", rule="converged", good=True))
+    points = [replace(trial.points[1], events=events), replace(trial.points[2], events=(warned("recovery"),))]
+    return replace(trial, points=(trial.points[0], *points), last_step=3)
+
+
+def test_a_running_trial_shows_its_newest_warning_and_the_counts_all_of_them() -> None:
+    snapshot = make_snapshot(1, 12)
+    live = LiveTable(snapshot.study.goals, 12, Console(file=io.StringIO()))
+    trial = with_warnings(snapshot.trials[0])
+    live.started(job(snapshot, trial))
+    live.reported(trial.number, trial.points[0])
+    assert "warning" not in drawn(live)
+    live.reported(trial.number, trial.points[1])
+    assert "overfitting (epoch 2)" in drawn(live)
+    assert "1 warning (1 overfitting)" in drawn(live)
+    live.reported(trial.number, trial.points[2])
+    text = drawn(live)
+    assert "recovery (epoch 3)" in text
+    assert "2 warnings (1 overfitting, 1 recovery)" in text
+    assert "converged" not in text
+
+
+def test_the_line_of_an_ended_trial_names_its_warnings(capsys: pytest.CaptureFixture[str]) -> None:
+    snapshot = make_snapshot(1, 12)
+    with LiveTable(snapshot.study.goals, 12) as live:
+        play(live, snapshot, (with_warnings(snapshot.trials[0]), snapshot.trials[1]))
+    first, second = capsys.readouterr().err.splitlines()
+    assert " · warned: overfitting, recovery · 1/12 ended" in first
+    assert "warned" not in second
 
 
 def test_importing_the_live_view_loads_no_rich() -> None:

@@ -1,0 +1,88 @@
+"""What options that hold more than one value mean."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from hpo.errors import UserError
+
+
+def policy(text: str | None) -> str | Mapping[str, float] | None:
+    """What ``--pick`` means: a name, or weights written ``a=1,b=2``.
+
+    Raises:
+        UserError: a weight is no number of 0 or more.
+    """
+    if text is None or "=" not in text:
+        return text
+    weights = {}
+    for part in text.split(","):
+        name, _, value = part.partition("=")
+        try:
+            weights[name.strip()] = float(value)
+        except ValueError:
+            raise UserError(f"--pick: write weights as METRIC=NUMBER,...; got {part!r}.") from None
+        if not 0 <= weights[name.strip()] < math.inf:
+            raise UserError(f"--pick: a weight is a number of 0 or more; got {part!r}.")
+    return weights
+
+
+def named_values(texts: Sequence[str], option: str) -> dict[str, Any]:
+    """What ``--set NAME=VALUE`` means; a value is read as in a study file (YAML 1.2), so 1e-3 is a number.
+
+    Raises:
+        UserError: a text is not of that form, or a name stands there twice.
+    """
+    values: dict[str, Any] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        name = name.strip()
+        if not name or not equals:
+            raise UserError(f"{option}: write NAME=VALUE; got {text!r}.")
+        if name in values:
+            raise UserError(f"{option}: {name} is given twice.")
+        try:
+            values[name] = YAML(typ="safe", pure=True).load(value)
+        except (YAMLError, ValueError, RecursionError):
+            raise UserError(f"{option}: the value of {name} is not usable as YAML: {value!r}.") from None
+    return values
+
+
+def export_source(
+    study: str | None, checkpoint: Path | None, formats: Sequence[str] | None, import_from: Path | None
+) -> str | Path:
+    """What ``hpo export`` exports: a study by its name, or a checkpoint by its path.
+
+    Raises:
+        UserError: both or neither is given, or an option of the one with the other.
+    """
+    if checkpoint is not None and study is None:
+        return checkpoint
+    if study is None or checkpoint is not None:
+        raise UserError("Give either a STUDY or --checkpoint CKPT; got " + ("neither." if study is None else "both."))
+    for option, value in (("--format", formats), ("--import-from", import_from)):
+        if value:
+            raise UserError(f"{option} belongs to --checkpoint; a study says itself what it exports and where it lies.")
+    return study
+
+
+def whole_numbers(texts: Sequence[str]) -> dict[str, int]:
+    """What ``--set NAME=NUMBER`` means.
+
+    Raises:
+        UserError: a text is not of that form.
+    """
+    numbers = {}
+    for text in texts:
+        name, _, value = text.partition("=")
+        try:
+            numbers[name.strip()] = int(value)
+        except ValueError:
+            raise UserError(f"--set: write NAME=WHOLE NUMBER; got {text!r}.") from None
+    return numbers

@@ -1,0 +1,35 @@
+"""What a check of a study file prints: what the pre-flight found, and whether something is wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hpo.plan import Plan
+from hpo.printing.tables import Row, print_json, show
+from hpo.training.checks.findings import Preflight
+
+
+def preflight_rows(found: Preflight) -> list[Row]:
+    return [{"check": f.check, "result": str(f.result), "what": f.message} for f in found.findings]
+
+
+def show_checked(path: Path, plan: Plan, found: Preflight | None, as_json: bool) -> None:
+    """A study file that is right in itself, and what the pre-flight found, if there was one."""
+    goals = [str(goal) for goal in plan.goals]
+    if as_json:
+        facts = {"study": plan.name, "goals": goals, "parameters": len(plan.space)}
+        print_json({**facts, **(found.to_dict() if found else {"params": None, "checks": []})})
+        return
+    if found:
+        show(preflight_rows(found))
+        print()
+    print(f"{path}: study {plan.name!r}, goals {', '.join(goals)}, {len(plan.space)} parameters. {_verdict(found)}")
+
+
+def _verdict(found: Preflight | None) -> str:
+    parts = [
+        f"{len(findings)} {what}{'' if len(findings) == 1 else 's'}"
+        for what, findings in (("failed check", found.failed), ("warning", found.warnings))
+        if findings
+    ] if found else []  # fmt: skip
+    return f"{', '.join(parts)}." if parts else "Nothing is wrong with it."

@@ -1,0 +1,191 @@
+"""What commands print about studies: their lists, trials, front, winner, and the end of a launch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from hpo.printing.tables import Row, cell, first_line, params_text, print_json, show
+from hpo.reports.warnings import health_warning
+from hpo.trial import Direction, Goal, TrialRecord, TrialState
+from storage.records import SEARCH, Snapshot
+
+if TYPE_CHECKING:
+    from hpo.choice import Choice
+    from hpo.export.retrain import Luck
+    from hpo.service import Launched
+    from storage.studies import StudySummary
+
+
+def objective_rows() -> list[Row]:
+    from objectives import registry
+
+    rows = []
+    for name in registry.names():
+        objective = registry.find(name)
+        rows.append({"objective": name, "goals": ", ".join(objective.default_goals), "summary": objective.summary})
+    return rows
+
+
+def summary_rows(summaries: Sequence[StudySummary]) -> list[Row]:
+    return [
+        {
+            "study": s.name,
+            "objective": s.objective,
+            "goals": ", ".join(map(str, s.goals)),
+            **{str(state): s.counts.get(state, 0) for state in TrialState},
+            "created": s.created_at[:16].replace("T", " "),
+        }
+        for s in summaries
+    ]
+
+
+def show_study(snapshot: Snapshot, as_json: bool) -> None:
+    """Every trial of a study: state, values, epochs, health warnings, and why it stopped."""
+    names = [goal.metric for goal in snapshot.study.goals]
+    warnings = _warnings(snapshot)
+    rows = [
+        {
+            "trial": t.number,
+            "state": str(t.state),
+            **dict(zip(names, t.values or [t.metrics.get(n) for n in names], strict=True)),
+            "best epoch": t.best_step,
+            "epochs": t.last_step,
+            "attempts": t.attempts,
+            "warnings": warnings[t.number] if as_json else len(warnings[t.number]),
+            **({"params": t.params} if as_json else {"params": params_text(t.params)}),
+            "why it stopped": t.reason.message if t.reason else None,
+        }
+        for t in snapshot.trials
+    ]
+    if as_json:
+        print_json({"study": snapshot.study.name, "goals": snapshot.study.goals, "trials": rows})
+        return
+    print(f"{snapshot.study.name}: {snapshot.study.objective}, {counted(snapshot.trials)}")
+    show(rows)
+
+
+def _warnings(snapshot: Snapshot) -> dict[int, list[str]]:
+    """By trial of the search, the health rules that warned, each once, in the order they did."""
+    found: dict[int, dict[str, None]] = {trial.number: {} for trial in snapshot.trials}
+    for event in snapshot.events:
+        rule = health_warning(event.kind, event.details)
+        if rule is not None and event.series == SEARCH and event.number in found:
+            found[event.number][rule] = None
+    return {number: list(rules) for number, rules in found.items()}
+
+
+def front_rows(snapshot: Snapshot) -> list[Row]:
+    """One row per trial of the front: number, goals, best epoch, parameters."""
+    from hpo.pareto import ParetoFront
+
+    goals = snapshot.study.goals
+    front = ParetoFront.of(snapshot.trials, goals)
+    by_number = {t.number: t for t in snapshot.trials}
+    names = list(dict.fromkeys(name for n in front.numbers for name in by_number[n].params))
+    columns = _param_columns(names, {"trial", "best epoch", *(goal.metric for goal in goals)})
+    return [
+        {
+            "trial": number,
+            **{goal.metric: float(value) for goal, value in zip(goals, values, strict=True)},
+            "best epoch": by_number[number].best_step,
+            **{column: by_number[number].params.get(name) for name, column in columns.items()},
+        }
+        for number, values in zip(front.numbers, front.values, strict=True)
+    ]
+
+
+def _param_columns(names: Sequence[str], taken: set[str]) -> dict[str, str]:
+    """parameter -> its column, with ``param.`` in front where the name is another column's."""
+    columns = {name: name for name in names if name not in taken}
+    for name in names:
+        if name in taken:
+            column = f"param.{name}"
+            while column in names:
+                column = f"param.{column}"
+            columns[name] = column
+    return {name: columns[name] for name in names}
+
+
+def show_choice(snapshot: Snapshot, choice: Choice, as_json: bool) -> None:
+    """The winner, its values, and how much of the promise the fresh seeds kept."""
+    trial = next(t for t in snapshot.trials if t.number == choice.number)
+    goals = {goal.metric: trial.metrics.get(goal.metric) for goal in snapshot.study.goals}
+    confirmed = choice.luck.spreads[choice.number] if choice.luck else {}
+    if as_json:
+        print_json(
+            {
+                "trial": choice.number,
+                "values": goals,
+                "confirmed": {
+                    name: {"mean": s.mean, "std": s.std, "runs": s.n} for name, s in confirmed.items() if name in goals
+                },
+                "params": trial.params,
+                "best_epoch": trial.best_step,
+            }
+        )
+        return
+    print(f"Trial {choice.number} of {snapshot.study.name}, best at epoch {trial.best_step}")
+    for name, value in goals.items():
+        print(f"  {name} = {cell(value)}")
+    print(f"  with {params_text(trial.params)}")
+    if choice.unfinished:
+        print("Confirmation is unfinished; hpo launch goes on with it.")
+    if choice.luck is None:
+        print("Not confirmed with fresh seeds: some of its value may be luck.")
+        return
+    print("With fresh seeds:")
+    for line in choice.luck.lines:
+        print(f"  {line}")
+    for goal in snapshot.study.goals:
+        print(f"  {_luck(choice.luck, goal)}")
+
+
+def _luck(luck: Luck, goal: Goal) -> str:
+    """How much of the best promise for one goal was luck."""
+    spreads = {number: found[goal.metric] for number, found in luck.spreads.items() if goal.metric in found}
+    promised = {number: s.promised for number, s in spreads.items() if s.promised is not None}
+    if not promised:
+        return f"{goal.metric}: no promise to compare."
+    turn = -1 if goal.direction is Direction.MAXIMIZE else 1
+    best = min(promised, key=lambda number: turn * promised[number])
+    gap = turn * (spreads[best].mean - promised[best])
+    if gap <= 0 or spreads[best].is_as_promised:
+        verdict = "none of it was luck"
+    elif gap <= abs(promised[best]):
+        verdict = f"{100 * gap / abs(promised[best]):.2g} % of it was luck"
+    else:  # a share above the whole would mean nothing
+        verdict = f"{gap:.2g} worse"
+    return (
+        f"The best {goal.metric} promised, {promised[best]:.4g} (trial {best}), is {spreads[best].mean:.4g}: {verdict}."
+    )
+
+
+def launch_summary(launched: Launched, again: str, options: str = "") -> str:
+    """The last words of a launch.
+
+    ``again``: the command that goes on with it. ``options``: what further commands need to
+    find the study, such as its ``--storage``; empty where the defaults do.
+    """
+    snapshot, name = launched.snapshot, launched.name
+    study = f"{name} {options}".rstrip()
+    lines = [f"Study {name}: {counted(snapshot.trials)}."]
+    if launched.how == "interrupted":
+        return "\n".join([*lines, f"Interrupted; nothing is lost. Go on with: {again}"])
+    if launched.all_failed:
+        why = first_line(snapshot.trials[0].reason.message) if snapshot.trials[0].reason else "no reason was kept"
+        return "\n".join([*lines, f"Every trial failed. The first: {why}", f"Next: hpo show {study}"])
+    if (choice := launched.choice) is not None:
+        trial = next(t for t in snapshot.trials if t.number == choice.number)
+        confirmed = choice.luck.spreads[choice.number] if choice.luck else {}
+        means = {name: spread.mean for name, spread in confirmed.items()}
+        values = ", ".join(f"{g.metric} {cell({**trial.metrics, **means}.get(g.metric))}" for g in snapshot.study.goals)
+        how = ", the means of fresh seeds" if confirmed else ""
+        lines.append(f"Front: {len(choice.front)} trials. Picked: trial {choice.number} ({values}{how}).")
+    lines.append("Next: " + " · ".join(f"hpo {verb} {study}" for verb in ("front", "best", "report", "retrain")))
+    return "\n".join(lines)
+
+
+def counted(trials: Sequence[TrialRecord]) -> str:
+    counts = {state: sum(t.state is state for t in trials) for state in TrialState}
+    return f"{len(trials)} trials: " + ", ".join(f"{count} {state}" for state, count in counts.items() if count)

@@ -1,0 +1,73 @@
+"""Rows and cells: a table for people, JSON and CSV for programs."""
+
+from __future__ import annotations
+
+import csv as csv_module
+import json
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+Row = dict[str, Any]
+
+
+def show(rows: Sequence[Row], as_json: bool = False, as_csv: bool = False) -> None:
+    """Print rows of equal keys: as a table, or as JSON or CSV on request."""
+    if as_json:
+        print_json(list(rows))
+    elif as_csv:
+        writer = csv_module.DictWriter(sys.stdout, list(rows[0]) if rows else [], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    elif not rows:
+        print("Nothing there yet.")
+    else:
+        _table(rows)
+
+
+def print_json(data: Any) -> None:
+    """Strict JSON on stdout; NaN and infinities become null."""
+    print(json.dumps(_plain(data), indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def params_text(params: Mapping[str, Any]) -> str:
+    return " ".join(f"{name}={cell(value)}" for name, value in params.items())
+
+
+def cell(value: Any) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return first_line(str(value))
+
+
+def first_line(text: str) -> str:
+    """What of a long reason fits a table; JSON keeps all of it."""
+    return next(iter(text.splitlines()), "")
+
+
+def _table(rows: Sequence[Row]) -> None:
+    """A plain table as wide as it needs to be; the terminal may wrap, a pipe gets whole lines."""
+    names = list(rows[0])
+    cells = [[cell(row[name]) for name in names] for row in rows]
+    numeric = [all(isinstance(row[name], (int, float, type(None))) for row in rows) for name in names]
+    widths = [max(len(name), *(len(line[i]) for line in cells)) for i, name in enumerate(names)]
+    for line in [names, ["-" * width for width in widths], *cells]:
+        parts = [c.rjust(w) if right else c.ljust(w) for c, w, right in zip(line, widths, numeric, strict=True)]
+        print("  ".join(parts).rstrip())
+
+
+def _plain(data: Any) -> Any:
+    if isinstance(data, float):
+        return data if math.isfinite(data) else None
+    if isinstance(data, Mapping):
+        return {str(key): _plain(value) for key, value in data.items()}
+    if isinstance(data, (list, tuple)):
+        return [_plain(value) for value in data]
+    if hasattr(data, "__dataclass_fields__"):
+        return {name: _plain(getattr(data, name)) for name in data.__dataclass_fields__}
+    if data is None or isinstance(data, (str, int, bool)):
+        return data
+    return str(data)

@@ -1,0 +1,60 @@
+"""Use cases around the pre-flight: on request, and once before the first trial of a new study."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from hpo import preflight as apart
+from hpo.errors import StorageError
+from hpo.interrupt import Interrupt
+from hpo.plan import Plan
+from hpo.session import Session
+from hpo.training.checks.findings import Preflight
+from storage.database import Database
+from storage.studies import Studies
+
+
+def preflight(
+    plan: Plan, *, runner: str | None = None, workers: int | None = None, interrupt: Interrupt | None = None
+) -> Preflight | None:
+    """What the pre-flight of a plan finds; None for an objective that does not train. Nothing is written.
+
+    Raises:
+        KeyboardInterrupt: ``interrupt`` was requested meanwhile.
+    """
+    return apart.run(plan, runner=runner, workers=workers, interrupt=interrupt) if apart.applies(plan) else None
+
+
+def before_first_trial(
+    plan: Plan,
+    storage: str,
+    *,
+    runner: str | None,
+    workers: int | None,
+    interrupt: Interrupt | None,
+    warn: Callable[[str], None],
+) -> Callable[[Session], None]:
+    """The pre-flight of a study that is not there yet; gives what keeps its findings, once the study is.
+
+    Raises:
+        UserError: a check failed. Nothing has been written.
+        KeyboardInterrupt: as ``preflight``.
+    """
+    if not _is_new(plan.name, storage):
+        return lambda session: None
+    found = preflight(plan, runner=runner, workers=workers, interrupt=interrupt)
+    if found is None:
+        return lambda session: None
+    if found.failed:
+        raise apart.refusal(found)
+    for finding in found.warnings:
+        warn(f"Warning of the pre-flight: {finding.line}")
+    return lambda session: session.studies.add_event(session.study, found.event())
+
+
+def _is_new(name: str, storage: str) -> bool:
+    try:
+        with Database(storage) as database:
+            return Studies(database).find(name) is None
+    except StorageError:
+        return True  # no database yet; one that cannot be reached says so itself when it is opened to write
