@@ -45,6 +45,7 @@ Pick = Annotated[
     str | None, typer.Option("--pick", help="knee, a goal's metric, or weights such as 'val_loss=2,latency_ms=1'.")
 ]
 Runner = Annotated[str | None, typer.Option("--runner", help="inline or ray, instead of the study file's.")]
+SkipPreflight = Annotated[bool, typer.Option("--skip-preflight", help="Begin without the checks of hpo check.")]
 Workers = Annotated[int | None, typer.Option("--workers", min=1, help="Trials at once, at most the concurrency.")]
 
 
@@ -130,9 +131,7 @@ def launch(
     runs: Runs = Path("runs"),
     runner: Runner = None,
     workers: Workers = None,
-    skip_preflight: Annotated[
-        bool, typer.Option("--skip-preflight", help="Begin a new study without the checks of hpo check.")
-    ] = False,
+    skip_preflight: SkipPreflight = False,
 ) -> None:
     """Run a study: create it, resume it, or extend it."""
     from hpo import service
@@ -170,6 +169,7 @@ def train(
     smoke: Annotated[bool, typer.Option("--smoke", help="One epoch on a few batches: does it run at all?")] = False,
     name: Annotated[str | None, typer.Option("--name", help="The same name again goes on with the run.")] = None,
     runner: Annotated[str, typer.Option("--runner", help="inline or ray.")] = "inline",
+    skip_preflight: SkipPreflight = False,
     storage: Storage = DEFAULT_STORAGE,
     runs: Runs = Path("runs"),
     as_json: AsJson = False,
@@ -184,7 +184,10 @@ def train(
     order = replace(order, name=service.run_name(order, runs))
     again = train_line(order, sets or [], data or [], storage=storage, runs=runs)
     with stopping_on_signals(again) as interrupt, live_table(first=f"Run {order.name}; again: {again}") as live:
-        trained = service.train(order, storage=storage, runs=runs, interrupt=interrupt, listeners=live)
+        trained = service.train(
+            order, storage=storage, runs=runs, interrupt=interrupt, listeners=live, skip_preflight=skip_preflight,
+            warn=say,
+        )  # fmt: skip
     options = command_line("", storage=storage).removeprefix("hpo").strip()
     printing.show_trained(trained, again, options, as_json)
     if trained.how == "interrupted":

@@ -1,15 +1,18 @@
 """What the shared trainer's loop costs: beside a bare PyTorch loop and Lightning's Trainer.
 
-    python benchmarks/trainer_loop.py [--rounds 9] [--threads 1] [--device cpu] [--precision fp32]
+    python benchmarks/trainer_loop.py [--rounds 9] [--threads 1] [--device cpu] [--precision fp32] [--lean]
 
 All do the same work: shuffled batches out of memory, forward, backward, the gradients'
 norm clipped, a fused AdamW step, a cosine schedule, the mean loss, and a validation pass
-per epoch. Rounds are interleaved (bare, hpo, Lightning, bare, ...), so that a noisy
-machine hits all sides; a round's figure is its median epoch, the first left out, and the
-ratio of a round is to the bare loop's epochs just before and after it. Reported: the
-median ratio and its 95 % interval by order statistics. Checkpoints are measured apart
-(``trainer_options.py``): here the validation metric never improves. Lightning is left out
-where it is not installed (``pip install lightning -c constraints.txt``).
+per epoch. ``--lean`` leaves clipping and schedule out on every side; the shared trainer
+still measures the gradients' norm, which the bare loop then does not.
+
+Rounds are interleaved (bare, hpo, Lightning, bare, ...), so that a noisy machine hits all
+sides; a round's figure is its median epoch, the first left out, and the ratio of a round
+is to the bare loop's epochs just before and after it. Reported: the median ratio and its
+95 % interval by order statistics. Checkpoints are measured apart (``trainer_options.py``):
+here the validation metric never improves. Lightning is left out where it is not installed
+(``pip install lightning -c constraints.txt``).
 """
 
 from __future__ import annotations
@@ -64,7 +67,7 @@ CASES = (
 )
 
 
-def bare(case: Case, device: torch.device, dtype: torch.dtype | None) -> float:
+def bare(case: Case, device: torch.device, dtype: torch.dtype | None, lean: bool) -> float:
     """Median seconds of an epoch of the plainest loop that does the work."""
     model = case.model().to(device)
     x, y = (part.to(device) for part in case.data(case.samples, 1))
@@ -83,11 +86,13 @@ def bare(case: Case, device: torch.device, dtype: torch.dtype | None) -> float:
             loss = nn.functional.mse_loss(output.float(), y[picked])
             optimizer.zero_grad()
             loss.backward()
-            norms.append(nn.utils.clip_grad_norm_(model.parameters(), CLIP))
+            if not lean:
+                norms.append(nn.utils.clip_grad_norm_(model.parameters(), CLIP))
             optimizer.step()
-            schedule.step()
+            if not lean:
+                schedule.step()
             total += loss.detach() * len(picked)
-        float(total), float(torch.stack(norms).mean())
+        float(total), float(torch.stack(norms).mean()) if norms else None
         model.eval()
         with torch.no_grad():
             parts = [
@@ -100,7 +105,7 @@ def bare(case: Case, device: torch.device, dtype: torch.dtype | None) -> float:
     return statistics.median(times[1:])
 
 
-def hpo_trainer(case: Case, device: torch.device, precision: str) -> float:
+def hpo_trainer(case: Case, device: torch.device, precision: str, lean: bool) -> float:
     """Median seconds between two reports of the shared trainer."""
     train, validation = case.data(case.samples, 1), case.data(case.samples // 8, 2)
     task = Task(
@@ -111,7 +116,8 @@ def hpo_trainer(case: Case, device: torch.device, precision: str) -> float:
         example=(validation[0][:1],),
     )
     settings = TrainerSettings(
-        lr=LR, batch_size=case.batch_size, grad_clip=CLIP, schedule="cosine", precision=precision,  # type: ignore[arg-type]
+        lr=LR, batch_size=case.batch_size, grad_clip=None if lean else CLIP,
+        schedule="constant" if lean else "cosine", precision=precision,  # type: ignore[arg-type]
         threads=torch.get_num_threads(), checkpoint_every=10_000,
     )  # fmt: skip
     goal = Goal("val_constant")
@@ -127,7 +133,7 @@ def hpo_trainer(case: Case, device: torch.device, precision: str) -> float:
     return statistics.median(b - a for a, b in pairwise(at[:-1]))
 
 
-def lightning_trainer(case: Case, device: torch.device, precision: str) -> float:
+def lightning_trainer(case: Case, device: torch.device, precision: str, lean: bool) -> float:
     """Median seconds of an epoch of Lightning's Trainer with everything optional switched off."""
     import lightning
 
@@ -152,6 +158,8 @@ def lightning_trainer(case: Case, device: torch.device, precision: str) -> float
 
         def configure_optimizers(self) -> Any:
             optimizer = torch.optim.AdamW(self.parameters(), lr=LR, weight_decay=0.0, fused=True)
+            if lean:
+                return optimizer
             total = case.epochs * math.ceil(case.samples / case.batch_size)
             schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, total)
             return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
@@ -170,7 +178,8 @@ def lightning_trainer(case: Case, device: torch.device, precision: str) -> float
         warnings.simplefilter("ignore")
         trainer = lightning.Trainer(
             max_epochs=case.epochs, accelerator="gpu" if device.type == "cuda" else "cpu", devices=1, logger=False,
-            enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, gradient_clip_val=CLIP,
+            enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+            gradient_clip_val=None if lean else CLIP,
             num_sanity_val_steps=0, default_root_dir=folder, log_every_n_steps=10_000,
             precision={"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}[precision],
         )  # fmt: skip
@@ -196,6 +205,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16", "fp16"))
+    parser.add_argument("--lean", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     device = torch.device(options.device)
@@ -207,19 +217,20 @@ def main() -> None:
     except ImportError:
         with_lightning = False
     found: dict[str, Any] = {"threads": options.threads, "device": options.device, "precision": options.precision}
+    found["lean"] = lean = options.lean
     for case in CASES:
-        bare(case, device, dtype)  # the first of a process is slow
+        bare(case, device, dtype, lean)  # the first of a process is slow
         ours, theirs, seconds = [], [], []
-        before = bare(case, device, dtype)
+        before = bare(case, device, dtype, lean)
         for _ in range(options.rounds):
-            mine = hpo_trainer(case, device, options.precision)
-            between = bare(case, device, dtype)
+            mine = hpo_trainer(case, device, options.precision, lean)
+            between = bare(case, device, dtype, lean)
             ours.append(mine / ((before + between) / 2))
             seconds.append(between)
             before = between
             if with_lightning:
-                peer = lightning_trainer(case, device, options.precision)
-                between = bare(case, device, dtype)
+                peer = lightning_trainer(case, device, options.precision, lean)
+                between = bare(case, device, dtype, lean)
                 theirs.append(peer / ((before + between) / 2))
                 before = between
         updates = math.ceil(case.samples / case.batch_size)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -15,6 +15,7 @@ from hpo.oneoff import OnePoint, default_point, point_of, study_text
 from hpo.plan import Plan
 from hpo.reports.wording import count
 from hpo.resolve import resolve
+from hpo.service.preflighting import before_first_trial
 from hpo.service.running import MakeListeners, launch_plan
 from hpo.session import Session
 from hpo.spec import StudySpec
@@ -98,12 +99,19 @@ def train(
     runs: Path,
     interrupt: Interrupt | None = None,
     listeners: MakeListeners = lambda plan, ended: (),
+    skip_preflight: bool = False,
+    warn: Callable[[str], None] = lambda line: None,
 ) -> Trained:
     """Train once. The same order with the same name again goes on with what was interrupted.
 
+    Args:
+        warn: gets a line for each thing that the pre-flight found doubtful.
+
     Raises:
-        UserError: the order, the checkpoint or the storage is wrong; StudyChanged when the
-            name belongs to another run. Nothing has been written then.
+        UserError: the order, the checkpoint or the storage is wrong, or a check of the
+            pre-flight failed; StudyChanged when the name belongs to another run. Nothing
+            has been written then.
+        KeyboardInterrupt: ``interrupt`` was requested during the pre-flight.
         RunnerFailed: the runner broke; the same order goes on.
     """
     state = None if order.resume is None else _read(order.resume)
@@ -131,12 +139,19 @@ def train(
 
         check_monitored(state, order.resume, plan.monitor, _stopping(plan))
 
-    def take_up(session: Session) -> None:
+    # A smoke run is a pre-flight itself, and what goes on from a checkpoint has flown.
+    keep_findings = None
+    if not (order.smoke or state is not None or skip_preflight):
+        keep_findings = before_first_trial(plan, storage, runner=None, workers=None, interrupt=interrupt, warn=warn)
+
+    def prepare(session: Session) -> None:
+        if keep_findings is not None:
+            keep_findings(session)
         if state is not None and order.resume is not None:
             _take_up(session, state, order.resume)
 
     launched = launch_plan(
-        plan, text, storage=storage, runs=runs, interrupt=interrupt, listeners=listeners, prepare=take_up
+        plan, text, storage=storage, runs=runs, interrupt=interrupt, listeners=listeners, prepare=prepare
     )
     from hpo.reports.facts import Facts
 

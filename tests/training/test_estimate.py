@@ -201,6 +201,13 @@ def test_the_verdict_goes_by_the_share_of_the_device(
     assert word in told
 
 
+def test_what_a_smaller_batch_would_cure_is_a_warning_because_training_takes_one() -> None:
+    curable, hopeless = MemoryEstimate(300, 300, 300, 200), MemoryEstimate(500, 500, 500, 200)
+    assert judge_memory(curable, 1000.0, "cuda")[0] is Result.WARNING
+    assert judge_memory(hopeless, 1000.0, "cuda")[0] is Result.FAILED
+    assert judge_memory(MemoryEstimate(300, 300, 300, 200, data_mb=150), 1000.0, "cuda")[0] is Result.FAILED
+
+
 def test_without_a_known_size_nothing_is_judged() -> None:
     assert judge_memory(MemoryEstimate(1, 1, 1), None, "cpu")[0] is Result.OK
 

@@ -51,6 +51,11 @@ class MemoryEstimate:
     peak_mb: float | None = None
 
     @property
+    def kept_mb(self) -> float:
+        """What no smaller batch makes smaller."""
+        return math.fsum((self.parameters_mb, self.gradients_mb, self.optimizer_mb, self.data_mb))
+
+    @property
     def total_mb(self) -> float:
         """What must fit: the measured peak, else the sum of the parts; and the data."""
         if self.peak_mb is not None:
@@ -190,7 +195,8 @@ def judge_memory(estimate: MemoryEstimate, available: float | None, kind: str, w
 
     Args:
         available: MB of the device, None where nobody knows.
-        kind: ``cuda`` or ``cpu``; a CPU may swap, so there too much is only a warning.
+        kind: ``cuda`` or ``cpu``. Too much is a failure on a GPU where no smaller batch
+            would help; else training halves its batch, and a CPU may swap: a warning.
         workers: trials that share the memory at once.
     """
     several = f" a trial, {workers} at once" if workers > 1 else ""
@@ -200,7 +206,8 @@ def judge_memory(estimate: MemoryEstimate, available: float | None, kind: str, w
     share = estimate.total_mb * workers / available
     told += f"; {share:.1%} of {_mb(available)} {'of the GPU' if kind == 'cuda' else 'free'}"
     if share > 1:
-        result = Result.FAILED if kind == "cuda" else Result.WARNING
+        hopeless = kind == "cuda" and (estimate.kept_mb * workers > available or estimate.activations_mb is None)
+        result = Result.FAILED if hopeless else Result.WARNING
         return result, f"{told}. It does not fit: {_way_out(estimate)}."
     if share > _TIGHT:
         return Result.WARNING, f"{told}. Above {_TIGHT:.0%} a larger batch or fragments may not fit."
