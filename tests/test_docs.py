@@ -8,22 +8,35 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+import typer
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 from ruamel.yaml import YAML
 
 from hpo.plan import Plan
 from hpo.spec import Budget, ExportSpec, GateSpec, RetrainSpec, StudySpec, ValidationSpec
+from hpo.training.checkpoints import BEST, LAST, PREVIOUS, START
+from hpo.training.ending import TEST_PREDICTIONS, VALIDATION_PREDICTIONS
 from hpo.training.health import COMMON, Rule
 from hpo.training.settings import EarlyStopping, TrainerSettings
 from hpo.trial import StopKind
+from objectives.base import Objective, TrainingObjective
 from objectives.quality_regression import QualityRegression
+from storage import tables
+from tests.test_architecture import FLOORS, LIBRARIES, WITHOUT_TORCH
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 STUDY_FILE = (DOCS / "study-file.md").read_text(encoding="utf-8")
 TROUBLESHOOTING = (DOCS / "troubleshooting.md").read_text(encoding="utf-8")
 HEALTH = (DOCS / "health.md").read_text(encoding="utf-8")
+ARCHITECTURE = (DOCS / "architecture.md").read_text(encoding="utf-8")
+COMMANDS = (DOCS / "commands.md").read_text(encoding="utf-8")
+DATABASES = (DOCS / "databases.md").read_text(encoding="utf-8")
+OBJECTIVES = (DOCS / "objectives.md").read_text(encoding="utf-8")
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+# Rooms that anybody may add a file to without editing anything, this page included.
+OPEN_ROOMS = {"hpo/runners", "hpo/export/formats", "objectives", "search_spaces", "examples", "tests"}
 
 MODELS: dict[str, type[BaseModel]] = {
     "## Fields": StudySpec,
@@ -188,7 +201,7 @@ def test_the_troubleshooting_page_explains_every_way_in_which_a_trial_ends() -> 
 
 
 def test_every_link_of_the_guide_leads_somewhere() -> None:
-    for page in DOCS.glob("*.md"):
+    for page in (*DOCS.glob("*.md"), *ROOT.glob("*.md"), *(ROOT / "benchmarks").rglob("*.md")):
         for target, _, anchor in (link.partition("#") for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text())):
             if target.startswith("http"):
                 continue
@@ -198,3 +211,153 @@ def test_every_link_of_the_guide_leads_somewhere() -> None:
                 heads = re.findall(r"^#+ (.+)$", other.read_text(), flags=re.MULTILINE)
                 slugs = {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
                 assert anchor in slugs, f"{page.name}: {target}#{anchor}"
+
+
+def block_with(page: str, text: str) -> str:
+    return next(block for block in re.findall(r"```\n(.*?)```", page, re.DOTALL) if text in block)
+
+
+def tree() -> tuple[set[str], set[str]]:
+    """The files and the folders that the tree of the architecture page names, as paths from the root."""
+    files: set[str] = set()
+    folders: set[str] = set()
+    parents: list[str] = []
+    for line in block_with(ARCHITECTURE, "cli.py").splitlines():
+        entry = re.match(r"^((?:  ){0,3})(\w[\w.]*/?)(?: +|$)(.*)$", line)
+        said = line
+        if entry:
+            depth, name, said = len(entry[1]) // 2, entry[2], entry[3]
+            parents = parents[:depth]
+            if name.endswith("/"):
+                parents.append(name)
+                folders.add("".join(parents).rstrip("/"))
+            else:
+                files.add("".join([*parents, name]))
+        if not entry or entry[2].endswith("/"):
+            here = "".join(parents)
+            files |= {here + name for name in re.findall(r"\b[\w-]+\.(?:py|md)\b", said)}
+            folders |= {here + name for name in re.findall(r"\b(\w+)/", said)}
+    return files, folders
+
+
+def test_every_file_and_folder_of_the_tree_is_there() -> None:
+    files, folders = tree()
+    assert len(files) > 100 and "hpo/training/checkpoints/file.py" in files and "hpo/training/team" in folders
+    assert not [name for name in files if not (ROOT / name).is_file()]
+    assert not [name for name in folders if not (ROOT / name).is_dir()]
+
+
+def test_every_room_that_the_tree_lists_is_listed_whole() -> None:
+    files, _ = tree()
+    rooms = {name.rpartition("/")[0] for name in files} - OPEN_ROOMS - {""}
+    assert {"hpo", "hpo/training", "hpo/training/team", "hpo/evaluation", "hpo/service", "storage", "docs"} <= rooms
+    for room in rooms:
+        there = {str(path.relative_to(ROOT)) for path in (ROOT / room).iterdir() if path.suffix in (".py", ".md")}
+        unnamed = there - files - {f"{room}/__init__.py", f"{room}/README.md"}
+        assert not unnamed, f"the tree of docs/architecture.md lacks {sorted(unnamed)}"
+
+
+def test_every_room_of_the_code_is_in_the_tree() -> None:
+    _, folders = tree()
+    for top in ("hpo", "storage"):
+        for path in (ROOT / top).rglob("*"):
+            name = str(path.relative_to(ROOT))
+            if path.is_dir() and path.name != "__pycache__" and not name.startswith("storage/migrations/"):
+                assert name in folders, f"the tree of docs/architecture.md lacks {name}/"
+
+
+def test_the_floors_are_those_of_the_architecture_test() -> None:
+    drawn: dict[str, int] = {}
+    for line in block_with(ARCHITECTURE, "12  cli").splitlines():
+        if floor := re.match(r" ?(\d+) +(.*)$", line):
+            drawn |= {room: int(floor[1]) for room in floor[2].split()}
+    assert drawn == {room: floor for room, floor in FLOORS.items() if room != "hpo"}
+
+
+def test_the_library_table_is_that_of_the_architecture_test() -> None:
+    lines = section(ARCHITECTURE, "## Who may know whom").splitlines()
+    cells = [line.strip("|").split("|") for line in lines if line.startswith("|")][2:]
+    only = {name.strip(): set(re.findall(r"`([^`]+)`", cell[1])) for cell in cells for name in cell[0].split(",")}
+    assert only == {name: {room.rstrip("/") for room in rooms} for name, rooms in LIBRARIES.items()}
+    not_in = {name for cell in cells for name in re.findall(r"`([^`]+)`", cell[2])}
+    assert not_in == WITHOUT_TORCH | {"objectives/*/__init__.py"}
+
+
+def commands() -> dict[str, set[str]]:
+    """Every command with its long options, as the program has them."""
+    from cli import app
+
+    group = typer.main.get_command(app)
+    return {
+        name: {o for parameter in command.params for o in parameter.opts if o.startswith("--") and o != "--help"}
+        for name, command in group.commands.items()  # type: ignore[attr-defined]
+    }
+
+
+def test_the_guide_gives_every_command_with_exactly_its_options() -> None:
+    for name, options in commands().items():
+        usages = re.findall(rf"`(hpo {name}\b[^`]*)`", section(COMMANDS, f"## {name}"))
+        written = {option for usage in usages for option in re.findall(r"--[a-z-]+", usage)}
+        assert written == options, name
+
+
+@pytest.mark.parametrize("page", [README, OBJECTIVES, DATABASES])
+def test_every_command_that_a_page_shows_is_one_with_these_options(page: str) -> None:
+    known = commands()
+    shown = [part for line in re.findall(r"^\$ (.*)$", page, re.MULTILINE) for part in re.split(r"&&|;|\|", line)]
+    shown = [re.sub(r"#.*", "", part).split() for part in shown if part.split()[:1] == ["hpo"]]
+    assert shown
+    for _, command, *words in shown:
+        assert {word for word in words if word.startswith("--")} <= known[command], command
+
+
+def test_the_readme_leads_to_every_page_of_the_guide() -> None:
+    linked = set(re.findall(r"\]\((docs/[\w-]+\.md)", README))
+    assert linked == {f"docs/{page.name}" for page in DOCS.glob("*.md")}
+
+
+def test_the_guide_names_every_file_of_a_trial() -> None:
+    table = section(DATABASES, "## What is kept where")
+    for name in (LAST, PREVIOUS, BEST, START, VALIDATION_PREDICTIONS, TEST_PREDICTIONS, "error.txt"):
+        assert f"`{name}`" in table, name
+
+
+def test_the_guide_has_every_table_with_its_columns() -> None:
+    described = rows(section(DATABASES, "## Reading a study without hpo").split("### Events")[0])
+    ours = {table.name: table for table in tables.metadata.sorted_tables}
+    assert set(described) == {*ours, "hpo_alembic_version"}
+    for name, table in ours.items():
+        missing = {column.name for column in table.columns} - set(re.findall(r"`(\w+)`", described[name][1]))
+        assert not missing, f"{name}: {missing}"
+
+
+def event_kinds() -> set[str]:
+    """The kinds of events that the code makes: the first argument of ``Event``, ``event`` and ``_event``."""
+    found = set()
+    for path in (ROOT / "hpo").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
+                name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+                if name in ("Event", "event", "_event"):
+                    found.add(node.args[0].value)
+    return found
+
+
+def test_the_guide_has_every_kind_of_event() -> None:
+    kinds = event_kinds()
+    assert {"recovery", "health", "preflight", "taken_up", "nvml_failed"} <= kinds
+    assert set(rows(section(DATABASES, "### Events"))) == kinds
+
+
+def test_the_contract_of_an_objective_is_whole() -> None:
+    """Every public member of the base classes has its row, and no row is without its member."""
+    table = rows_of_names(section(OBJECTIVES, "## The contract").split("A trial gets a")[0])
+    members = {name for kind in (Objective, TrainingObjective) for name in vars(kind) if not name.startswith("_")}
+    members |= {name for name in Objective.__annotations__ if not name.startswith("_")}
+    assert table == members - {"chosen_baselines"}  # a tool for implementing, explained under Baselines
+    assert "chosen_baselines" in section(OBJECTIVES, "## Baselines")
+
+
+def rows_of_names(text: str) -> set[str]:
+    first = [line.strip("|").split("|")[0] for line in text.splitlines() if line.startswith("| `")]
+    return {name for cell in first for name in re.findall(r"`(\w+)", cell)}
