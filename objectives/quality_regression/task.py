@@ -32,6 +32,8 @@ def build(job: Job) -> Task:
         DataError: the data cannot be used.
         UnknownName: a parameter is neither the model's nor the trainer's.
     """
+    import torchmetrics.functional  # noqa: F401  # 1.5 s once a process, which the first epoch is not to pay for
+
     shape = shape_of(job.params)
     records = load(job.data)
     parts = split(records, job.data_seed, job.fold)
