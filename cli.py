@@ -258,7 +258,7 @@ def report(
 def plot_run(
     name: StudyName,
     trial: Annotated[int | None, typer.Option("--trial", help="This trial instead of the picked one.")] = None,
-    series: Annotated[str, typer.Option("--series", help="search, confirm or retrain.")] = "search",
+    series: Annotated[str, typer.Option("--series", help="search, confirm, retrain or validate.")] = "search",
     number: Annotated[int | None, typer.Option("--number", help="Which run of the series.")] = None,
     out: Annotated[Path | None, typer.Option("--out", help="The PNG; run-STUDY-SERIES-NUMBER.png by default.")] = None,
     storage: Storage = DEFAULT_STORAGE,

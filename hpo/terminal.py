@@ -34,7 +34,7 @@ def stopping_on_signals(command: str) -> Iterator[Interrupt]:
             os.write(2, f"\nLeft at once. Go on with: {command}\n".encode())
             os._exit(130)
         interrupt.request()
-        notice = f"Stopping at the next step, with a checkpoint (again: leave at once). Go on with: {command}"
+        notice = f"Stopping as soon as a checkpoint is kept (again: leave at once). Go on with: {command}"
         if not any(table.notify(notice) for table in _tables):
             os.write(2, f"\n{notice}\n".encode())
 

@@ -156,5 +156,5 @@ class Manifest(_Facts):
             return "Released: no gates were set." if self.released else "NOT RELEASED: gates not evaluated."
         unmet = [gate for gate in self.gates if gate.met is not True]
         if not unmet:
-            return f"Released: all {len(self.gates)} gates are met."
-        return f"NOT RELEASED: {len(unmet)} of {len(self.gates)} gates {'is' if len(unmet) == 1 else 'are'} not met."
+            return "Released: every gate is met."
+        return f"NOT RELEASED: {len(unmet)} of {len(self.gates)} gates not met."

@@ -47,7 +47,7 @@ class Progress:
     def stop_reason(self, epochs: int) -> StopReason | None:
         """Why training is over after the last seen epoch of ``epochs``; None: it goes on."""
         if self._epoch >= epochs:
-            return StopReason(StopKind.FINISHED, f"all {epochs} epochs done")
+            return StopReason(StopKind.FINISHED, f"all {epochs} epochs done" if epochs > 1 else "its one epoch is done")
         if self.stopping is None or self._epoch - self._mark_epoch < self.stopping.patience:
             return None
         delta = f" by {self.stopping.min_delta:g}" if self.stopping.min_delta else ""

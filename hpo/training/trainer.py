@@ -393,7 +393,9 @@ class _Fit:
         self.device_watch.take()  # what the lost epoch used
         self._epoch_now = None
         where = self.saver.go_back(from_nan=error == NotFiniteError.__name__)
-        self.updater.parts = self.state.recovery.parts
+        if self.updater.parts != self.state.recovery.parts:
+            self.updater.parts = self.state.recovery.parts
+            self.state.measured = {}  # speed and memory were those of the larger batch
         self.context.rewind(self.state.epoch)
         self.context.event(
             "recovery", f"{done} {where}", cause=error, epoch=self.state.epoch, **self.state.recovery.state()

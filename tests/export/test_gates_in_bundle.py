@@ -56,9 +56,9 @@ def test_a_model_that_meets_every_gate_is_released_with_its_figures(tmp_path: Pa
         ("good enough", 0.95, True),
         ("file_mb ≤ 1", size, True),
     ]
-    assert "**Released: all 2 gates are met.**" in first_lines(made)
+    assert "**Released: every gate is met.**" in first_lines(made)
     assert "- good enough: r ≥ 0.9: 0.95, met" in (made.folder / README).read_text()
-    assert verify_bundle(made.folder, import_from=None).lines[-1] == "Released: all 2 gates are met."
+    assert verify_bundle(made.folder, import_from=None).lines[-1] == "Released: every gate is met."
 
 
 @pytest.mark.usefixtures("unchecked")
@@ -66,10 +66,10 @@ def test_a_model_that_meets_every_gate_is_released_with_its_figures(tmp_path: Pa
 def test_a_model_that_misses_one_is_written_and_marked_not_released(tmp_path: Path, r: float) -> None:
     made = export(tmp_path / "b", [R, SMALL], r)
     assert not made.manifest.released
-    assert "**NOT RELEASED: 1 of 2 gates is not met.**" in first_lines(made)
+    assert "**NOT RELEASED: 1 of 2 gates not met.**" in first_lines(made)
     assert json.loads((made.folder / MANIFEST).read_text())["gates"][0]["met"] is False
     found = verify_bundle(made.folder, import_from=None)
-    assert "NOT RELEASED: 1 of 2 gates is not met." in found.lines
+    assert "NOT RELEASED: 1 of 2 gates not met." in found.lines
     assert "good enough: r ≥ 0.9" in found.lines[-1] and "NOT MET" in found.lines[-1]
 
 

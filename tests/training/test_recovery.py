@@ -12,7 +12,7 @@ from hpo.errors import TrialFailed
 from hpo.training import checkpoints
 from hpo.training.settings import TrainerSettings
 from hpo.training.task import Split
-from hpo.trial import Event, StopKind
+from hpo.trial import Decision, Event, Goal, Point, StopKind
 
 
 class Crowded(nn.Module):
@@ -80,6 +80,21 @@ def test_memory_that_runs_out_later_goes_on_from_the_last_checkpoint(tmp_path: P
     assert told.details["epoch"] == 2
     assert told.message.endswith("Went back to the end of epoch 2.")
     assert [point.step for point in trial.points] == [1, 2, 3, 4]
+
+
+def test_speed_and_memory_are_measured_again_at_the_smaller_batch(tmp_path: Path) -> None:
+    model = Crowded(16)
+    trial = Trial(tmp_path, epochs=3, goals=(Goal("peak_memory_mb"),))
+    send = trial.context._send
+
+    def crowd(point: Point) -> Decision:
+        model.most = 8
+        return send(point)
+
+    trial.context._send = crowd
+    outcome = trial.fit(make_task(model=model), make_settings(batch_size=16))
+    first, last = (trial.points[i].metrics["peak_memory_mb"] for i in (0, -1))
+    assert outcome.metrics["peak_memory_mb"] == last != first
 
 
 def test_a_batch_of_one_that_does_not_fit_fails_with_the_reason(tmp_path: Path) -> None:
