@@ -33,11 +33,9 @@ def restore(plan: Plan, storage: str) -> str | None:
     """Bring a SQLite database that is gone back from the mirror; what was done, None when nothing was.
 
     Raises:
-        UserError: ``mirror`` is no absolute path.
         StudyChanged: the snapshot is of another description.
         StorageError: the snapshot is damaged, or the database cannot be written.
     """
-    _check_path(plan)
     file, copy = urls.sqlite_file(urls.parse(storage)), _snapshot(plan)
     if file is None or copy is None or file.exists():
         return None
@@ -67,7 +65,6 @@ def check(plan: Plan, study: StoredStudy | None, file: Path | None) -> None:
     Raises:
         UserError: that would happen; the ways out are named.
     """
-    _check_path(plan)
     if plan.mirror is None:
         return
     owner, copy = _owner(plan.mirror), _snapshot(plan)
@@ -237,11 +234,6 @@ class StudyMirror:
 def say(message: str) -> None:
     """A line on standard error, above the live table where there is one."""
     print(message, file=sys.stderr, flush=True)
-
-
-def _check_path(plan: Plan) -> None:
-    if plan.mirror is not None and not plan.mirror.is_absolute():
-        raise UserError(f"mirror must be an absolute path, the same for every worker; got {plan.spec.mirror!r}.")
 
 
 def _snapshot(plan: Plan) -> Path | None:

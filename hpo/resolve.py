@@ -29,6 +29,8 @@ from objectives import registry
 from objectives.base import Objective, TrainingObjective
 from search_spaces import Choice, SearchSpace, presets
 
+_SHORT_WARM_UP = 0.1  # of the training
+
 
 def resolve(spec: StudySpec, source: str = "study file", import_from: str | None = None) -> Plan:
     """The plan of a study file. ``import_from`` is the file's folder, for the user's own modules.
@@ -128,11 +130,27 @@ def _trainer(spec: StudySpec, objective: Objective, space: SearchSpace) -> Train
     for name in given:
         if name in space:
             raise StudyFileError(f"trainer: {name} is fixed here and searched in the search space; keep one of them.")
-    settings = TrainerSettings.layered(objective.default_trainer, given)
+    settings = TrainerSettings.layered(_fitting(objective.default_trainer, spec), given)
     if isinstance(objective, TrainingObjective):
         _check_trainer_params(settings, space)
         _check_warm_ups_and_packages(spec, settings, space)
     return settings
+
+
+def _fitting(defaults: Mapping[str, Any], spec: StudySpec) -> Mapping[str, Any]:
+    """An objective's defaults, their warm-up as a share where a training is too short for it.
+
+    What somebody wrote down is refused instead; a default must not stand in the way.
+    """
+    shortest = min(epochs for epochs in _lengths(spec).values() if epochs is not None)
+    if (defaults.get("warmup_epochs") or 0) < shortest:
+        return defaults
+    return {**defaults, "warmup_epochs": None, "warmup_share": _SHORT_WARM_UP}
+
+
+def _lengths(spec: StudySpec) -> dict[str, int | None]:
+    """The epochs of each kind of training, where the file gives them."""
+    return {"budget": spec.budget.epochs, "retrain": spec.retrain.epochs, "validation": spec.validation.epochs}
 
 
 def _check_trainer_params(settings: TrainerSettings, space: SearchSpace) -> None:
@@ -151,12 +169,11 @@ def _check_trainer_params(settings: TrainerSettings, space: SearchSpace) -> None
 
 def _check_warm_ups_and_packages(spec: StudySpec, settings: TrainerSettings, space: SearchSpace) -> None:
     """Every warm-up must be shorter than every training, and every optimiser's package be installed."""
-    lengths = {"budget": spec.budget.epochs, "retrain": spec.retrain.epochs, "validation": spec.validation.epochs}
 
     def check(of_a_trial: TrainerSettings, where: str) -> None:
         try:
             check_installed(of_a_trial)
-            for part, epochs in lengths.items():
+            for part, epochs in _lengths(spec).items():
                 if epochs is not None:
                     check_warm_up(of_a_trial, epochs, f"{part}.epochs")
         except UserError as error:

@@ -173,6 +173,13 @@ class StudySpec(_Part):
             )
         return name
 
+    @field_validator("mirror")
+    @classmethod
+    def _is_absolute(cls, mirror: str | None) -> str | None:
+        if mirror is not None and not Path(mirror).is_absolute():
+            raise ValueError("mirror must be an absolute path, the same for every worker")
+        return mirror
+
     @field_validator("goals")
     @classmethod
     def _goals_differ(cls, goals: list[GoalSpec] | None) -> list[GoalSpec] | None:

@@ -62,6 +62,7 @@ class _Source:
         self._losses: dict[int, int] = {}
         self._workers: dict[int, str] = {}  # who began a trial and has not reported yet
         self._stop_requested = False
+        self._failures = 0  # in a row, in this launch
 
     @property
     def stop_requested(self) -> bool:
@@ -153,7 +154,12 @@ class _Source:
         return None
 
     def _ended(self, record: TrialRecord) -> None:
-        pass
+        if record.state.is_finished:
+            self._failures = self._failures + 1 if record.state is TrialState.FAIL else 0
+
+    def _gives_up(self) -> bool:
+        """Whether so many trials failed in a row that something else must be wrong."""
+        return self._failures >= max(FAILURES_IN_A_ROW, 3 * self._plan.spec.concurrency)
 
     def _run(self, record: TrialRecord, job: Job) -> Job:
         self._running[record.number] = record
@@ -196,7 +202,6 @@ class Study(_Source):
         # Points once enqueued stay in their order, so those appended later come next.
         self._enqueued = sum(record.enqueued for record in records)
         self._search = make_search(records)
-        self._failures = 0  # in a row, in this launch
 
     def ask(self) -> Job | Wait | Done:
         """The next job; Wait while others must report first; Done when none will come."""
@@ -206,7 +211,7 @@ class Study(_Source):
             return Wait("as many trials as the study's concurrency are running")
         if self._queued:
             return self._again()
-        if self._failures >= max(FAILURES_IN_A_ROW, 3 * self._plan.spec.concurrency):
+        if self._gives_up():
             return Done(f"the last {self._failures} trials all failed")
         spent = self._budget_spent()
         if spent is not None:
@@ -241,9 +246,8 @@ class Study(_Source):
         return self._search.report(number, point)
 
     def _ended(self, record: TrialRecord) -> None:
+        super()._ended(record)
         self._search.finished(record)
-        if record.state.is_finished:
-            self._failures = self._failures + 1 if record.state is TrialState.FAIL else 0
 
 
 @dataclass(frozen=True)
@@ -294,6 +298,8 @@ class FixedJobs(_Source):
             return Done("asked to stop")
         if self._queued:
             return self._again()
+        if self._gives_up():
+            return Done(f"the last {self._failures} runs all failed")
         if not self._wanted:
             return Done("all runs have been started")
         run = self._wanted.pop(0)

@@ -84,7 +84,7 @@ def hpo(*arguments: str | Path) -> Done:
 
 
 def there(folder: Path) -> set[str]:
-    return {path.name for path in folder.iterdir()} - {"locks"}
+    return {path.name for path in folder.iterdir()} - {"locks", "__pycache__"}  # Python's own, beside a user's module
 
 
 # hpo check

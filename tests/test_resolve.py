@@ -27,6 +27,7 @@ class Objective(TrainingObjective):
         raise NotImplementedError
 """
 EPOCHS = {"type": "float", "low": 0.0, "high": 5.0}
+THREE = {"warmup_epochs": 3}
 STEPS = {"type": "int", "low": 0, "high": 50}
 
 
@@ -50,9 +51,8 @@ def study(trainer: dict[str, Any], space: dict[str, Any] | None = None, **fields
 
 REFUSED: list[tuple[str, str, str]] = [
     ("its own", study({"warmup_epochs": 5}), r"trainer: warmup_epochs must be below budget.epochs, which is 5; got 5"),
-    ("default", study({}, budget={"trials": 1, "epochs": 3}), "trainer: .*budget.epochs, which is 3; got 3.*share"),
-    ("retrain", study({}, retrain={"epochs": 2}), "trainer: .*below retrain.epochs, which is 2; got 3"),
-    ("folds", study({}, validation={"epochs": 1}), "trainer: .*below validation.epochs, which is 1; got 3"),
+    ("retrain", study(THREE, retrain={"epochs": 2}), "trainer: .*below retrain.epochs, which is 2; got 3.*share"),
+    ("folds", study(THREE, validation={"epochs": 1}), "trainer: .*below validation.epochs, which is 1; got 3"),
     ("range", study({}, {"warmup_epochs": EPOCHS}), "search_space: warmup_epochs must be below .* is 5; got 5"),
     (
         "choices",
@@ -102,7 +102,7 @@ def test_a_condition_leaves_the_trainers_own_warm_up_in_force(folder: Path) -> N
         "warmup_steps": {**STEPS, "when": {"optimizer": "sgd"}},
     }
     with pytest.raises(StudyFileError, match="below budget.epochs, which is 2; got 3"):
-        resolve(StudySpec.parse(study({}, space, budget={"trials": 1, "epochs": 2})), import_from=str(folder))
+        resolve(StudySpec.parse(study(THREE, space, budget={"trials": 1, "epochs": 2})), import_from=str(folder))
 
 
 @pytest.mark.parametrize(
@@ -121,3 +121,25 @@ def test_an_optimiser_whose_package_is_absent_is_refused(
     error = refuses(folder, "check", "study.yaml")
     assert f"{where}: optimizer adamw8bit needs the package bitsandbytes" in error
     assert "pip install 'hpo[8bit]'" in error
+
+
+@pytest.mark.parametrize(
+    ("fields", "warm_up"),
+    [
+        ({}, (3, None)),
+        ({"budget": {"trials": 1, "epochs": 3}}, (None, 0.1)),
+        ({"retrain": {"epochs": 2}}, (None, 0.1)),
+        ({"validation": {"epochs": 1}}, (None, 0.1)),
+    ],
+)
+def test_an_objectives_own_warm_up_gives_way_to_a_short_training(
+    folder: Path, fields: dict[str, Any], warm_up: tuple[float | None, float | None]
+) -> None:
+    plan = resolve(StudySpec.parse(study({}, **fields)), "study.yaml", str(folder))
+    assert (plan.trainer.warmup_epochs, plan.trainer.warmup_share) == warm_up
+
+
+def test_no_warm_up_can_be_asked_for_in_a_short_training_too(folder: Path) -> None:
+    text = study({"warmup_epochs": None}, budget={"trials": 1, "epochs": 2})
+    plan = resolve(StudySpec.parse(text), "study.yaml", str(folder))
+    assert (plan.trainer.warmup_epochs, plan.trainer.warmup_share) == (None, None)

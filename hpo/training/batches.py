@@ -99,6 +99,21 @@ def make_batches(
     return LoaderBatches(data, batch_size, device, seed=seed, shuffle=shuffle, loading=loading)
 
 
+def check_accumulation(samples: int, settings: TrainerSettings) -> None:
+    """Refuse an accumulation that an epoch's batches could never fill.
+
+    Raises:
+        TrialFailed: it is larger than the number of batches of ``samples``.
+    """
+    whole = math.ceil(samples / settings.batch_size)
+    if 0 < whole < settings.accumulation:
+        raise TrialFailed(
+            f"accumulation must not be larger than the {whole} batches of an epoch "
+            f"({samples} samples in batches of {settings.batch_size}); "
+            f"it is {settings.accumulation}. Lower accumulation or batch_size."
+        )
+
+
 class TensorBatches:
     """Tensors of equal length, kept on the device."""
 

@@ -32,8 +32,7 @@ def finish(fit: _Fit, reason: StopReason) -> Outcome:
     Raises:
         TrialFailed: the best epoch's weights are lost.
     """
-    if fit.job.report != "last":
-        _restore_best(fit)
+    _restore_best(fit)
     metrics = dict(fit.state.measured)
     with preserved_rng(fit.device):
         _keep_validation(fit)
@@ -53,7 +52,7 @@ def are_kept(outputs: Tensor, targets: Tensor) -> bool:
 
 
 def _restore_best(fit: _Fit) -> None:
-    wanted = fit.state.progress.best_epoch
+    wanted = fit.state.epoch if fit.job.report == "last" else fit.state.progress.best_epoch
     if wanted == 0:
         fit.context.event(
             "no_best_epoch", f"{fit.job.monitor.metric} was never a number: the weights are the last epoch's"

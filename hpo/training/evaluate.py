@@ -70,7 +70,9 @@ def evaluate_batches(
             between()
     sizes = [len(target) for target in targets]
     parts = torch.stack(losses).tolist()  # one wait for the device, not one per batch
-    mean = math.fsum(part * size for part, size in zip(parts, sizes, strict=True)) / sum(sizes)
+    weighted = [part * size for part, size in zip(parts, sizes, strict=True)]
+    # fsum refuses to add infinities of both signs, whose sum is NaN.
+    mean = (math.fsum(weighted) if all(map(math.isfinite, weighted)) else sum(weighted)) / sum(sizes)
     said, wanted = _on_cpu(outputs), _on_cpu(targets)
     metrics = {"loss": mean}
     if split.metrics is not None:

@@ -179,8 +179,8 @@ def peak_memory_mb(subject: Subject) -> float:
     updater, device = subject.updater(), subject.device
     # A batch may be a view of a larger gather.
     whole = next(iter(subject.batches.epoch(1)))
-    rows = -(-len(whole[-1]) // subject.parts)
-    batch: Batch = tuple(part[:rows].clone() for part in whole)
+    largest, _ = updater.pieces(whole)[0]
+    batch: Batch = tuple(part.clone() for part in largest)
     updater.parts = 1  # the counter takes one pass at a time, and no piece needs more than the first
     updater.update([batch])
     if subject.settings.accumulation > 1 or subject.parts > 1:  # one piece's gradients stay while the next one runs

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from hpo.errors import TrialFailed
+from hpo.errors import DataError, TrialFailed
 from hpo.training.checkpoints import CheckpointFolder
 from hpo.training.progress import Progress
 from hpo.training.state import RunState, job_facts
@@ -55,14 +55,14 @@ class Saver:
         minutes = self._settings.checkpoint_minutes
         return minutes is not None and time.monotonic() - self._saved_at >= 60 * minutes
 
-    def now(self) -> None:
-        """Write ``last.pt`` as things stand; the next report says that it is there."""
+    def now(self) -> bool:
+        """Write ``last.pt`` as things stand; the next report says that it is there. False: it cannot be written."""
         captured = self._state.capture()
-        if self._is_first:
-            name = self.folder.write_last(captured)
-            if name is not None:
-                self._context.checkpoint_saved(name)
+        name = from_first(self._team, lambda: self.folder.write_last(captured))
+        if name is not None:
+            self._context.checkpoint_saved(name)
         self._saved_at = time.monotonic()
+        return name is not None
 
     def epoch(self, number: int, *, improved: bool) -> None:
         """Write what a finished epoch owes. ``last.pt`` goes first: it can stand in for a lost ``best.pt``."""
@@ -78,21 +78,49 @@ class Saver:
 
     def go_back(self, *, from_nan: bool) -> str:
         """Be again what the last good checkpoint holds, its recoveries apart; says which one that is."""
-        bent = self._state.recovery.state()
+        bent, elapsed_s = self._state.recovery.state(), self._state.elapsed_s
         found = from_first(self._team, self.folder.newest)
         if found is None:
             raise TrialFailed(
                 f"No checkpoint can be read in {self._context.folder}, so there is nothing to go back to."
             )
-        again = from_nan and 0 < found["epoch"] == self._went_back_to
+        again, how = from_nan and found["epoch"] == self._went_back_to, ""
         if again:
-            found = self._at_best(found)
+            found, how = self._further_back(found)
         self._went_back_to = found["epoch"]
         self._state.restore(found, f"The checkpoint in {self._context.folder}")
         self._state.recovery.restore(bent)
+        self._state.elapsed_s = elapsed_s  # what was in vain took its time all the same
         if again:
-            return f"Went back to the end of epoch {found['epoch']}, the best so far, with a fresh optimiser."
-        return f"Went back to the end of epoch {found['epoch']}." if found["epoch"] else "Began again."
+            self.now()  # or the next recovery would find what this one turned away from
+        self._restore_last(found)
+        if found["updates"]:
+            return f"Went back to update {found['updates']} of epoch {found['epoch'] + 1}{how}."
+        return f"Went back to the end of epoch {found['epoch']}{how}." if found["epoch"] else "Began again."
+
+    def _further_back(self, newest: dict[str, Any]) -> tuple[dict[str, Any], str]:
+        """Where to go back to when ``newest`` led to NaN before, and what is to be said of it."""
+        if newest["epoch"] == 0:
+            return from_first(self._team, self.folder.start) or newest, ""
+        best = from_first(self._team, self._best)
+        if best is None or not 0 < best["epoch"] <= newest["epoch"]:
+            return _with_fresh_optimizer(newest), ", with a fresh optimiser"
+        return self._at_best(newest, best), ", the best so far, with a fresh optimiser"
+
+    def _best(self) -> dict[str, Any] | None:
+        """``best.pt`` where it is the best epoch's and there is one."""
+        if self._last_counts:
+            return None
+        try:
+            return self.folder.best()
+        except DataError:  # the monitored metric was never a number, or the file is damaged
+            return None
+
+    def _restore_last(self, found: Mapping[str, Any]) -> None:
+        """Where the last epoch counts, let ``best.pt`` be of the one gone back to."""
+        epoch = found["epoch"]
+        if self._last_counts and epoch and not found["updates"] and self._is_first and not self.folder.is_best(epoch):
+            self._write_best(epoch, found["model"])
 
     def _is_anothers(self, facts: Mapping[str, Any]) -> bool:
         """Whether a checkpoint of this trial's own name was written for another seed or other parameters."""
@@ -100,16 +128,14 @@ class Saver:
         same_name = all(facts[name] == mine[name] for name in ("study", "series", "number"))
         return same_name and any(facts[name] != mine[name] for name in ("seed", "params", "fold"))
 
-    def _at_best(self, newest: Mapping[str, Any]) -> dict[str, Any]:
+    def _at_best(self, newest: Mapping[str, Any], best: Mapping[str, Any]) -> dict[str, Any]:
         """The state at the end of the best epoch, with an optimiser that remembers nothing."""
-        best = from_first(self._team, self.folder.best)
         epoch = best["epoch"]
         progress = Progress(self._job.monitor, self._settings.early_stopping)
         for number, metrics in enumerate(newest["history"][:epoch], 1):
             progress.see(number, metrics)
         return {
-            **newest, "epoch": epoch, "updates": 0, "totals": None, "model": best["model"],
-            "optimizer": {**newest["optimizer"], "state": {}},
+            **_with_fresh_optimizer(newest), "epoch": epoch, "updates": 0, "totals": None, "model": best["model"],
             "history": newest["history"][:epoch], "progress": progress.state(),
         }  # fmt: skip
 
@@ -127,3 +153,7 @@ class Saver:
     @property
     def _is_first(self) -> bool:
         return self._team.rank == 0
+
+
+def _with_fresh_optimizer(state: Mapping[str, Any]) -> dict[str, Any]:
+    return {**state, "optimizer": {**state["optimizer"], "state": {}}}

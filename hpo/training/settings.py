@@ -116,7 +116,7 @@ class TrainerSettings(BaseModel):
         """
         merged: dict[str, Any] = {}
         for layer in layers:
-            if any(layer.get(name) is not None for name in WARM_UPS):
+            if any(name in layer for name in WARM_UPS):
                 merged = {name: value for name, value in merged.items() if name not in WARM_UPS}
             merged.update(layer)
         return cls.model_validate(merged)

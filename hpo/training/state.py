@@ -44,6 +44,7 @@ class RunState:
         self.measured: Metrics = {}
         self.history: list[Metrics] = []
         self.totals: EpochTotals | None = None
+        self.rng_before: dict[str, Any] | None = None  # a validation in progress, which would begin anew
         self._spent_s, self._since = 0.0, time.monotonic()
 
     @property
@@ -55,6 +56,10 @@ class RunState:
     def elapsed_s(self) -> float:
         """Wall-clock seconds of this attempt and of those it goes on from."""
         return self._spent_s + time.monotonic() - self._since
+
+    @elapsed_s.setter
+    def elapsed_s(self, seconds: float) -> None:
+        self._spent_s, self._since = seconds, time.monotonic()
 
     def best_epochs(self) -> list[int]:
         """The finished epochs, the best by the monitored metric first; without those where it is NaN."""
@@ -72,7 +77,7 @@ class RunState:
             "model": team.model_state(self.task.model),
             "optimizer": team.optimizer_state(self.task.model, self.updater.optimizer),
             "scaler": scaler.state_dict() if scaler is not None else None,
-            "rng": rng_state(self.device),
+            "rng": self.rng_before or rng_state(self.device),
             "progress": self.progress.state(),
             "recovery": self.recovery.state(),
             "measured": dict(self.measured),
@@ -103,7 +108,7 @@ class RunState:
         self.measured = dict(state["measured"])
         self.history = [dict(metrics) for metrics in state["history"]]
         self.totals = EpochTotals(**state["totals"]) if state["totals"] else None
-        self._spent_s, self._since = state["elapsed_s"], time.monotonic()
+        self.elapsed_s, self.rng_before = state["elapsed_s"], None
         set_rng_state(state["rng"], self.device)
 
     @property

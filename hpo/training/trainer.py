@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from hpo.errors import TrialFailed
-from hpo.training.batches import Loading, make_batches
+from hpo.training.batches import Loading, check_accumulation, make_batches
 from hpo.training.blocks import checkpointed_blocks
 from hpo.training.checkpoints import LAST, CheckpointFolder
 from hpo.training.checks.preflight import check_fits_data
@@ -36,7 +36,7 @@ from hpo.training.process import device_use, memory_mb, process_state, release_m
 from hpo.training.recovery import first_line, is_out_of_memory, is_recoverable
 from hpo.training.saving import Saver
 from hpo.training.schedules import Schedule
-from hpo.training.seeds import preserved_rng
+from hpo.training.seeds import preserved_rng, rng_state, set_rng_state
 from hpo.training.settings import TrainerSettings
 from hpo.training.state import RunState
 from hpo.training.task import Task
@@ -48,6 +48,8 @@ ALWAYS_MEASURED = frozenset({"forward_gflops", "parameter_mb"})
 
 # How often, at most, the loop looks whether somebody wants the device or wants it to stop.
 _LOOK_EVERY_S = 0.005
+
+_GOES_ON = "; goes on from there"
 
 
 class Trainer:
@@ -117,7 +119,7 @@ class _Fit:
             task.train, "training", settings.batch_size, device, seed=self.job.seed, shuffle=True, loading=loading
         )
         self.updates_per_epoch = math.ceil(len(self.train) / settings.accumulation)
-        self._check_accumulation()
+        check_accumulation(len(task.train), settings)
         self.eval_batch_size = settings.eval_batch_size or 4 * settings.batch_size
         self._make_validation()
         model = task.model.to(device)
@@ -139,6 +141,8 @@ class _Fit:
         self.device_watch = DeviceWatch(device, context.event)
         self._last_counts = self.job.report == "last"  # so every new epoch gives the trial its value
         self._epoch_now: Epoch | None = None
+        self._reported = 0  # the last epoch that was
+        self._is_void = False  # some that were reported have been taken back, and none since
         self._next_look = 0.0
         self._looks = 0
 
@@ -149,11 +153,17 @@ class _Fit:
                 recovered = self._try_epoch()
                 if recovered is not None:
                     self._go_back(*recovered)
-            return finish(self, reason)
+            return self._finish(reason)
         except _LeaveError as left:
             if left.reason.kind is StopKind.TIME_LIMIT:
-                return finish(self, left.reason)
+                return self._finish(left.reason)
             return Outcome(left.reason, dict(self.state.measured), self.context.take_events())
+
+    def _finish(self, reason: StopReason) -> Outcome:
+        if self._is_void:  # the epochs taken back would count, were the last one that stands not told again
+            self.context.rewind(self.state.epoch - 1)
+            self._report(self.state.epoch)
+        return finish(self, reason)
 
     # The beginning
 
@@ -185,15 +195,6 @@ class _Fit:
             if error.__cause__ is None or not is_out_of_memory(error.__cause__):
                 raise
             # The first epoch will run out of memory likewise, and recover.
-
-    def _check_accumulation(self) -> None:
-        whole = math.ceil(len(self.task.train) / self.settings.batch_size)
-        if self.settings.accumulation > whole:
-            raise TrialFailed(
-                f"accumulation must not be larger than the {whole} batches of an epoch "
-                f"({len(self.task.train)} samples in batches of {self.settings.batch_size}); "
-                f"it is {self.settings.accumulation}. Lower accumulation or batch_size."
-            )
 
     def _compile(self) -> None:
         batches = self.train.epoch(1)
@@ -261,8 +262,10 @@ class _Fit:
             self._report(number)
 
     def _validate(self) -> tuple[Metrics, Tensor, Tensor]:
+        before = self.state.rng_before = rng_state(self.device)
         while True:
             try:
+                set_rng_state(before, self.device)
                 metrics, outputs, targets = evaluate_batches(
                     self.updater.model,
                     self.validation,
@@ -272,6 +275,7 @@ class _Fit:
                     self._look,
                     self.team,
                 )
+                self.state.rng_before = None
                 return {"val_loss": metrics.pop("loss"), **metrics}, outputs, targets
             except Exception as error:
                 if not is_out_of_memory(error) or self.eval_batch_size == 1 or self.team.size > 1:
@@ -300,7 +304,7 @@ class _Fit:
         goals = {goal.metric for goal in self.job.goals}
         wanted = ALWAYS_MEASURED | (goals & set(MEASURED))
         if self.team.size == 1:
-            return measure(self._subject(), wanted)
+            return {**measure(self._subject(), wanted & goals), **self._measure_unasked(wanted - goals)}
         from hpo.training.team.meters import measure_team  # torch.distributed, for whom it is needed
 
         if self.team.rank:
@@ -308,6 +312,17 @@ class _Fit:
         measured = measure_team(self.team, self._subject(), self.updater, wanted)
         self.lock.take()
         return measured
+
+    def _measure_unasked(self, wanted: frozenset[str]) -> Metrics:
+        """What no goal asks for, and so no reason to end a trial."""
+        try:
+            return measure(self._subject(), wanted)
+        except Exception as error:  # the operations of a model are counted by hooks into all that it calls
+            traceback.clear_frames(error.__traceback__)
+            told = first_line(error)
+        release_memory(self.device)
+        self.context.event("not_measured", f"forward_gflops could not be measured: {told}")
+        return measure(self._subject(), wanted - {"forward_gflops"})
 
     def _note_skipped(self, epoch: Epoch) -> None:
         if epoch.totals.skipped:
@@ -323,6 +338,7 @@ class _Fit:
         for verdict in self.health.see(self.state.history[:epoch]):
             self.context.event("health", verdict.message, **verdict.details)
         self.lock.release()
+        self._reported, self._is_void = epoch, False
         self.context.report(epoch, **self.state.history[epoch - 1])
         self.lock.take()
 
@@ -336,9 +352,9 @@ class _Fit:
         self.lock.pause_if_wanted()
         leave = from_first(self.team, self._wish_to_leave)
         if leave is not None or self.team.agree(self.saver.is_due()):
-            self._save_within()
-        if leave is not None:
-            raise _LeaveError(leave)
+            is_saved = self._save_within()
+            if leave is not None:
+                raise _LeaveError(leave if is_saved else _without_checkpoint(leave))
         self._next_look = time.perf_counter() + _LOOK_EVERY_S
 
     def _is_time_to_look(self) -> bool:
@@ -351,18 +367,16 @@ class _Fit:
         done = self._epoch_now.done if self._epoch_now else 0
         of = f"{done} of {self.updates_per_epoch} updates of epoch {self.state.epoch + 1}"
         if self.context.stop_requested:
-            return StopReason(StopKind.INTERRUPTED, f"asked to stop after {of}; goes on from there")
+            return StopReason(StopKind.INTERRUPTED, f"asked to stop after {of}{_GOES_ON}")
         limit = self.settings.time_limit
-        if limit is None or self.state.elapsed_s < limit:
-            return None
+        return None if limit is None or self.state.elapsed_s < limit else self._time_is_up(of)
+
+    def _time_is_up(self, of: str) -> StopReason:
         if not self.state.history:
             raise TrialFailed(
-                f"The time limit of {limit:g} s passed before the first epoch was done ({of}). "
+                f"The time limit of {self.settings.time_limit:g} s passed before the first epoch was done ({of}). "
                 "Raise trainer.time_limit."
             )
-        return self._time_is_up()
-
-    def _time_is_up(self) -> StopReason:
         return StopReason(
             StopKind.TIME_LIMIT,
             f"its time limit of {self.settings.time_limit:g} s has passed; "
@@ -373,15 +387,15 @@ class _Fit:
         over = self.state.progress.stop_reason(self.job.epochs)
         limit = self.settings.time_limit
         if over is None and limit is not None and self.team.agree(self.state.elapsed_s >= limit):
-            return self._time_is_up()
+            return self._time_is_up("in none of its updates")
         return over
 
-    def _save_within(self) -> None:
-        """Write a checkpoint in the middle of an epoch."""
+    def _save_within(self) -> bool:
+        """Write a checkpoint in the middle of an epoch; whether that could be done."""
         if self._epoch_now is not None:
             self._epoch_now.read()  # weights that are not finite must not be saved
             self._epoch_now.totals.seconds += self._clock.lap()
-        self.saver.now()
+        return self.saver.now()
 
     # Recovery
 
@@ -397,6 +411,13 @@ class _Fit:
             self.updater.parts = self.state.recovery.parts
             self.state.measured = {}  # speed and memory were those of the larger batch
         self.context.rewind(self.state.epoch)
+        self._is_void = self._is_void or self.state.epoch < self._reported
         self.context.event(
             "recovery", f"{done} {where}", cause=error, epoch=self.state.epoch, **self.state.recovery.state()
         )
+
+
+def _without_checkpoint(leave: StopReason) -> StopReason:
+    """The same reason, with no promise of a checkpoint that could not be written."""
+    told = "; no checkpoint of it could be written, so it goes on from an earlier one"
+    return StopReason(leave.kind, leave.message.replace(_GOES_ON, told))

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from hpo.training.batches import Batch
 from hpo.training.precision import Precision
@@ -18,7 +19,8 @@ class Updater:
     """Applies updates to ``model``.
 
     ``parts``: into how many pieces each batch is cut on its way through the model, so that
-    less memory is needed for the same update.
+    less memory is needed for the same update. Where batch norm learns from a piece, it has
+    at least two samples.
     """
 
     def __init__(
@@ -34,6 +36,7 @@ class Updater:
     ) -> None:
         self.model, self.loss, self.optimizer, self.precision = model, loss, optimizer, precision
         self.grad_clip, self.parts, self.team = grad_clip, parts, team or Alone()
+        self._least = 2 if any(isinstance(module, _BatchNorm) for module in model.modules()) else 1
         self._parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
 
     def set_lr(self, lr: float) -> None:
@@ -66,12 +69,16 @@ class Updater:
         if len(group) == 1 and self.parts == 1 and self.team.size == 1:
             return self._backward(group[0], None)
         samples = sum(len(batch[-1]) for batch in group)
-        pieces = [piece for batch in group for piece in self.team.pieces(batch, self.parts)]
+        pieces = [piece for batch in group for piece in self.pieces(batch)]
         losses = []
         for i, (piece, rows) in enumerate(pieces):
             with self.team.syncing(i == len(pieces) - 1):
                 losses.append(self._backward(piece, rows / samples))
         return torch.stack(losses).sum()
+
+    def pieces(self, batch: Batch) -> Sequence[tuple[Batch, int]]:
+        """What of a batch goes through the model at a time, the largest first, and how many rows of each count."""
+        return self.team.pieces(batch, max(1, min(self.parts, len(batch[-1]) // self._least)))
 
     def clear(self) -> None:
         """Forget all gradients."""

@@ -93,8 +93,9 @@ class Analytic(Objective):
         noise = [random.gauss(0.0, float(job.data.get("noise", 0.0))) for _ in goals]
         pace = 1.0 + 2.0 * Random(repr(sorted(job.params.items()))).random()
         epoch_s = float(job.data.get("epoch_s", 0.0)) * (1 + float(job.data.get("jitter", 0.0)) * random.uniform(-1, 1))
-        # A closed form needs no checkpoint: a trial that goes on does so after what is known of it.
-        for step in range(job.reported + 1, job.epochs + 1):
+        # A closed form needs no checkpoint. The last step that is known is told again, because
+        # the answer to it may have been lost.
+        for step in range(max(1, job.reported), job.epochs + 1):
             if epoch_s > 0:
                 time.sleep(epoch_s)
             left = (1 - step / job.epochs) ** pace

@@ -458,3 +458,12 @@ def test_a_gpu_that_is_wanted_and_not_there_is_a_warning() -> None:
     found = look(make_task(), replace(EXTENT, gpus=1))
     assert finding(found, "device").result is WARNING
     assert not found.failed
+
+
+def test_an_accumulation_larger_than_the_data_and_a_warm_up_longer_than_training_are_named() -> None:
+    found = finding(look(make_task(), accumulation=6), "batches")  # 40 samples in batches of 8
+    assert found.result is FAILED
+    assert "accumulation must not be larger than the 5 batches" in found.message
+    found = finding(look(make_task(), warmup_steps=25), "batches")  # 5 epochs of 5 updates
+    assert found.result is FAILED
+    assert "25" in found.message

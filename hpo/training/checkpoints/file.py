@@ -46,14 +46,20 @@ def read(path: Path | str) -> State:
     return state
 
 
-def progress(path: Path) -> tuple[int, int]:
-    """How far a checkpoint has come: finished epochs, updates of the one in progress. Reads no weights."""
+def progress(path: Path) -> tuple[int, int, int]:
+    """How far a checkpoint has come: recoveries, finished epochs, updates of the one in progress. Reads no weights.
+
+    Recoveries count most: they go back, and what is written after one is newer than all before it.
+    """
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        return int(state["epoch"]), int(state.get("updates", 0))
+        return _progress(torch.load(path, map_location="cpu", weights_only=True, mmap=True))
     except Exception:  # damaged, or on a file system that maps no files: read it with its checksums
-        state = read(path)
-        return int(state.get("epoch", 0)), int(state.get("updates", 0))
+        return _progress(read(path))
+
+
+def _progress(state: State) -> tuple[int, int, int]:
+    recoveries = len(state.get("recovery", {}).get("causes", ()))
+    return recoveries, int(state.get("epoch", 0)), int(state.get("updates", 0))
 
 
 def save(state: Mapping[str, Any], path: Path) -> None:

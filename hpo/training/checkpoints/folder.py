@@ -91,8 +91,9 @@ class CheckpointFolder:
         if not self._write(LAST, state, keep=PREVIOUS):
             return None
         self._ended_epoch = None if state.get("updates") else state["epoch"]
-        self._start = None
-        (self._folder / START).unlink(missing_ok=True)
+        if state["epoch"]:
+            self._start = None
+            (self._folder / START).unlink(missing_ok=True)
         if self._best is not None and self._write(BEST, self._best):  # there is room again
             self._best = None
         return LAST
@@ -150,17 +151,21 @@ class CheckpointFolder:
 
     def newest(self) -> State | None:
         """The newest intact checkpoint of this attempt: of ``write_last``, else of ``write_start``."""
-        found = self._find(self._here()) or self._find(self._there())
-        return found[0] if found else self.start()
+        if found := self._find(self._here()):
+            return found[0]
+        if (start := self.start()) is not None:  # before the mirror, where an earlier attempt's may not be cleared yet
+            return start
+        found = self._find(self._there())
+        return found[0] if found else None
 
     def write_start(self, state: Mapping[str, Any]) -> None:
-        """Keep the state before the first update until ``last.pt`` exists: to go back to, not to survive a crash."""
+        """Keep the state before the first update until an epoch is in ``last.pt``: to go back to, not to survive a crash."""
         self._start = None
         if not self._write(START, state, sync=False):
             self._start = {"format": FORMAT, **on_cpu(dict(state))}
 
     def start(self) -> State | None:
-        """What ``write_start`` was given; None once there is a checkpoint, or when it is damaged."""
+        """What ``write_start`` was given; None once there is a checkpoint of an epoch, or when it is damaged."""
         if self._start is not None:
             return on_cpu(self._start)
         found = self._find([self._folder / START], adopt=False)
@@ -205,7 +210,7 @@ class CheckpointFolder:
         return None
 
     def _by_progress(self, paths: Sequence[Path]) -> Iterator[Path]:
-        found: list[tuple[tuple[int, int], Path]] = []
+        found: list[tuple[tuple[int, int, int], Path]] = []
         for path in paths:
             try:
                 if path.exists():

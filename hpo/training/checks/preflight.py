@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from hpo.errors import TrialFailed
-from hpo.training.batches import Batch, Loading, make_batches
+from hpo.training.batches import Batch, Loading, check_accumulation, make_batches
 from hpo.training.blocks import checkpointed_blocks
 from hpo.training.checks.data import Fault, Told, check_batches, check_samples, class_count, reason
 from hpo.training.checks.estimate import (
@@ -37,6 +37,7 @@ from hpo.training.meters import Subject
 from hpo.training.precision import Precision
 from hpo.training.process import process_state, release_memory
 from hpo.training.recovery import is_out_of_memory
+from hpo.training.schedules import Schedule
 from hpo.training.settings import TrainerSettings
 from hpo.training.task import Task
 from hpo.training.update import Updater
@@ -194,6 +195,11 @@ class _Flight:
         )
 
     def _batches(self) -> Told:
+        samples, settings = len(self.task.train), self.settings
+        check_accumulation(samples, settings)
+        if samples:
+            updates = math.ceil(math.ceil(samples / settings.batch_size) / settings.accumulation)
+            Schedule.over(settings, epochs=self.extent.epochs, updates_per_epoch=updates)  # refuses too long a warm-up
         return check_batches(self.task.train, self.settings.batch_size, self.seed, self._classes)
 
     @cached_property

@@ -83,7 +83,8 @@ class Alone:
         rows = len(batch[-1])
         if parts == 1:
             return [(batch, rows)]
-        return [(piece, len(piece[-1])) for piece in split_rows(batch, -(-rows // parts))]
+        cut = zip(*(part.tensor_split(min(parts, rows)) for part in batch), strict=True)  # of equal size, or one more
+        return [(piece, len(piece[-1])) for piece in cut]
 
     def syncing(self, is_last: bool) -> AbstractContextManager[object]:
         return nullcontext()
