@@ -13,6 +13,7 @@ import gc
 import math
 import statistics
 import time
+import traceback
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -26,6 +27,8 @@ from hpo.training.device_lock import alone
 from hpo.training.evaluate import eval_mode
 from hpo.training.optimizers import make_optimizer
 from hpo.training.precision import Precision
+from hpo.training.process import release_memory
+from hpo.training.recovery import first_line
 from hpo.training.seeds import preserved_rng
 from hpo.training.settings import TrainerSettings
 from hpo.training.task import Task
@@ -88,6 +91,19 @@ def measure(subject: Subject, wanted: Collection[str]) -> dict[str, float]:
                     measured["latency_ms"] = latency_ms(
                         task.model, task.example, device, precision=subject.settings.precision
                     )
+    return measured
+
+
+def measure_unasked(subject: Subject, wanted: Collection[str], event: Callable[[str, str], None]) -> dict[str, float]:
+    """As ``measure``, of what no goal asks for: what cannot be measured is told, and no reason to end a trial."""
+    measured: dict[str, float] = {}
+    for name in sorted(wanted):
+        try:
+            measured.update(measure(subject, [name]))
+        except Exception as error:  # operations are counted by hooks into everything that a model calls
+            traceback.clear_frames(error.__traceback__)
+            event("not_measured", f"{name} could not be measured: {first_line(error)}")
+            release_memory(subject.device)
     return measured
 
 

@@ -28,7 +28,7 @@ from hpo.training.ending import are_kept, finish
 from hpo.training.epoch import Epoch, NotFiniteError
 from hpo.training.evaluate import evaluate_batches
 from hpo.training.health import Watch
-from hpo.training.meters import MEASURED, Subject, measure
+from hpo.training.meters import MEASURED, Subject, measure, measure_unasked
 from hpo.training.nvml import DeviceWatch
 from hpo.training.optimizers import make_optimizer
 from hpo.training.precision import Precision
@@ -141,7 +141,7 @@ class _Fit:
         self.device_watch = DeviceWatch(device, context.event)
         self._last_counts = self.job.report == "last"  # so every new epoch gives the trial its value
         self._epoch_now: Epoch | None = None
-        self._reported = 0  # the last epoch that was
+        self._reported = 0  # the last epoch that was told
         self._is_void = False  # some that were reported have been taken back, and none since
         self._next_look = 0.0
         self._looks = 0
@@ -304,7 +304,8 @@ class _Fit:
         goals = {goal.metric for goal in self.job.goals}
         wanted = ALWAYS_MEASURED | (goals & set(MEASURED))
         if self.team.size == 1:
-            return {**measure(self._subject(), wanted & goals), **self._measure_unasked(wanted - goals)}
+            unasked = measure_unasked(self._subject(), wanted - goals, self.context.event)
+            return {**measure(self._subject(), wanted & goals), **unasked}
         from hpo.training.team.meters import measure_team  # torch.distributed, for whom it is needed
 
         if self.team.rank:
@@ -312,17 +313,6 @@ class _Fit:
         measured = measure_team(self.team, self._subject(), self.updater, wanted)
         self.lock.take()
         return measured
-
-    def _measure_unasked(self, wanted: frozenset[str]) -> Metrics:
-        """What no goal asks for, and so no reason to end a trial."""
-        try:
-            return measure(self._subject(), wanted)
-        except Exception as error:  # the operations of a model are counted by hooks into all that it calls
-            traceback.clear_frames(error.__traceback__)
-            told = first_line(error)
-        release_memory(self.device)
-        self.context.event("not_measured", f"forward_gflops could not be measured: {told}")
-        return measure(self._subject(), wanted - {"forward_gflops"})
 
     def _note_skipped(self, epoch: Epoch) -> None:
         if epoch.totals.skipped:

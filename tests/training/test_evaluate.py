@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -44,3 +46,9 @@ def test_metrics_get_float32_whatever_the_precision_and_integers_stay_integers()
 def test_an_empty_split_is_refused() -> None:
     with pytest.raises(TrialFailed, match="at least one sample"):
         evaluate(nn.Linear(4, 1), Split(regression(0)), nn.functional.mse_loss, "cpu", 4)
+
+
+def test_losses_that_are_infinite_both_ways_come_to_nan() -> None:
+    x = torch.tensor([[1.0], [-1.0]])
+    metrics, _, _ = evaluate(nn.Identity(), Split((x, x)), lambda output, target: (output / 0).mean(), "cpu", 1)
+    assert math.isnan(metrics["loss"])

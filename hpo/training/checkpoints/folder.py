@@ -91,7 +91,7 @@ class CheckpointFolder:
         if not self._write(LAST, state, keep=PREVIOUS):
             return None
         self._ended_epoch = None if state.get("updates") else state["epoch"]
-        if state["epoch"]:
+        if state["epoch"]:  # one within the first epoch may lead to NaN again
             self._start = None
             (self._folder / START).unlink(missing_ok=True)
         if self._best is not None and self._write(BEST, self._best):  # there is room again
@@ -159,7 +159,7 @@ class CheckpointFolder:
         return found[0] if found else None
 
     def write_start(self, state: Mapping[str, Any]) -> None:
-        """Keep the state before the first update until an epoch is in ``last.pt``: to go back to, not to survive a crash."""
+        """Keep the state before the first update, to go back to until an epoch is in ``last.pt``; not crash-safe."""
         self._start = None
         if not self._write(START, state, sync=False):
             self._start = {"format": FORMAT, **on_cpu(dict(state))}
