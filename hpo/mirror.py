@@ -193,7 +193,8 @@ class StudyMirror:
             return due
 
     def _back_up(self) -> None:
-        assert self._file is not None
+        if self._file is None:  # a server's database is safe where it is
+            return
         self._check_base()
         self._folder.mkdir(exist_ok=True)
         self._mark()
