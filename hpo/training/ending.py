@@ -98,7 +98,7 @@ def _evaluate(fit: _Fit, split: Split) -> tuple[Metrics, Tensor, Tensor]:
         split,
         fit.task.loss,
         fit.device,
-        fit.eval_batch_size,
+        fit.validation.batch_size,
         precision=fit.updater.precision.name,
         loading=Loading.of(fit.settings),
     )

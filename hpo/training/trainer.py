@@ -26,22 +26,22 @@ from hpo.training.compiling import compile_model
 from hpo.training.device_lock import DeviceLock, WorkClock
 from hpo.training.ending import are_kept, finish
 from hpo.training.epoch import Epoch, NotFiniteError
-from hpo.training.evaluate import evaluate_batches
 from hpo.training.health import Watch
 from hpo.training.meters import MEASURED, Subject, measure, measure_unasked
 from hpo.training.nvml import DeviceWatch
 from hpo.training.optimizers import make_optimizer
 from hpo.training.precision import Precision
 from hpo.training.process import device_use, memory_mb, process_state, release_memory, reset_peak_memory
-from hpo.training.recovery import first_line, is_out_of_memory, is_recoverable
+from hpo.training.recovery import is_out_of_memory, is_recoverable
 from hpo.training.saving import Saver
 from hpo.training.schedules import Schedule
-from hpo.training.seeds import preserved_rng, rng_state, set_rng_state
+from hpo.training.seeds import preserved_rng
 from hpo.training.settings import TrainerSettings
 from hpo.training.state import RunState
 from hpo.training.task import Task
 from hpo.training.team.alone import Alone, Team, from_first
 from hpo.training.update import Updater
+from hpo.training.validation import Validation
 from hpo.trial import Metrics, Outcome, StopKind, StopReason, TrialContext, derive_seed
 
 ALWAYS_MEASURED = frozenset({"forward_gflops", "parameter_mb"})
@@ -120,8 +120,6 @@ class _Fit:
         )
         self.updates_per_epoch = math.ceil(len(self.train) / settings.accumulation)
         check_accumulation(len(task.train), settings)
-        self.eval_batch_size = settings.eval_batch_size or 4 * settings.batch_size
-        self._make_validation()
         model = task.model.to(device)
         self.updater = Updater(
             team.wrap(model),
@@ -133,6 +131,7 @@ class _Fit:
         )
         self.schedule = Schedule.over(settings, epochs=self.job.epochs, updates_per_epoch=self.updates_per_epoch)
         self.state = RunState(self.job, settings, task, self.updater, device)
+        self.validation = Validation(self.state, context.event)
         mirror = Path(self.job.mirror) if self.job.mirror else None
         self.folder = CheckpointFolder(Path(context.folder), settings, context.event, mirror)
         self.saver = Saver(self.state, context, self.folder)
@@ -203,11 +202,6 @@ class _Fit:
             self.updater.model, group, self._subject().updater_of, self.device, self.context.event
         )
 
-    def _make_validation(self) -> None:
-        self.validation = make_batches(
-            self.task.validation, "validation", self.eval_batch_size, self.device, loading=Loading.of(self.settings)
-        )
-
     # One epoch
 
     def _try_epoch(self) -> tuple[str, str] | None:
@@ -241,7 +235,7 @@ class _Fit:
         self._look()
         epoch.train(self.train.epoch(number, start=epoch.totals.updates * self.settings.accumulation), self._look)
         epoch.totals.seconds += self._clock.lap()
-        metrics, outputs, targets = self._validate()
+        metrics, outputs, targets = self.validation.run(self._look)
         epoch_s = epoch.totals.seconds + self._clock.lap()
         # What follows may draw random numbers (measuring, and the study's code when it runs
         # in this process); the next epoch must not notice.
@@ -260,42 +254,6 @@ class _Fit:
                 self.best_outputs = (number, outputs, targets)
             self.saver.epoch(number, improved=improved)
             self._report(number)
-
-    def _validate(self) -> tuple[Metrics, Tensor, Tensor]:
-        before = self.state.rng_before = rng_state(self.device)
-        while True:
-            try:
-                set_rng_state(before, self.device)
-                metrics, outputs, targets = evaluate_batches(
-                    self.updater.model,
-                    self.validation,
-                    self.task.validation,
-                    self.task.loss,
-                    self.updater.precision,
-                    self._look,
-                    self.team,
-                )
-                self.state.rng_before = None
-                return {"val_loss": metrics.pop("loss"), **metrics}, outputs, targets
-            except Exception as error:
-                if not is_out_of_memory(error) or self.eval_batch_size == 1 or self.team.size > 1:
-                    raise
-                traceback.clear_frames(error.__traceback__)
-                told = first_line(error)
-            self._halve_evaluation(told)
-
-    def _halve_evaluation(self, told: str) -> None:
-        release_memory(self.device)
-        before = self.eval_batch_size
-        self.eval_batch_size = before // 2
-        self._make_validation()
-        self.context.event(
-            "recovery",
-            f"Out of memory while evaluating batches of {before} ({told}). Evaluating batches of {before // 2}.",
-            cause="evaluation",
-            epoch=self.state.epoch + 1,
-            eval_batch_size=self.eval_batch_size,
-        )
 
     def _subject(self) -> Subject:
         return Subject(self.task, self.train, self.settings, self.device, self.state.recovery.parts)
