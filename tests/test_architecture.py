@@ -48,7 +48,8 @@ FLOORS = {
     "hpo.service": 10,
     "hpo.printing": 11,
     "hpo.terminal": 11,
-    "cli": 12,
+    "hpo.commands": 12,
+    "cli": 13,
     "hpo": -1,  # the package itself: a version and nothing else
 }
 
@@ -59,7 +60,7 @@ LIBRARIES = {
     "optuna_dashboard": ("hpo/service/",),
     "sqlalchemy": ("storage/",),
     "alembic": ("storage/",),
-    "typer": ("cli.py",),
+    "typer": ("cli.py", "hpo/commands/"),
     "onnx": ("hpo/export/",),
     "onnxruntime": ("hpo/export/",),
     "safetensors": ("hpo/export/",),

@@ -1,0 +1,72 @@
+"""Commands to begin with: what can be tuned, a study file, data, checks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from hpo.commands.options import AsJson, StudyFile
+from hpo.terminal import fail, say, write_new
+
+app = typer.Typer()
+
+
+@app.command()
+def init(
+    objective: Annotated[str, typer.Argument(help="A built-in objective, or package.module:Class.")],
+    out: Annotated[Path | None, typer.Option("--out", help="The file to write; stdout when left out.")] = None,
+) -> None:
+    """Write a commented study file for an objective."""
+    from hpo.starter import study_file
+
+    text = study_file(objective)
+    if out is None:
+        typer.echo(text, nl=False)
+        return
+    write_new(out, text)
+    say(f"Wrote {out}. Next: hpo launch {out}")
+
+
+@app.command()
+def objectives(as_json: AsJson = False) -> None:
+    """List what can be tuned."""
+    from hpo.printing import objective_rows, show
+
+    show(objective_rows(), as_json)
+
+
+@app.command("make-data")
+def make_data(
+    objective: Annotated[str, typer.Argument(help="The objective whose data is made.")],
+    out: Annotated[Path, typer.Option("--out", help="The file to make; an interrupted one is continued.")],
+    records: Annotated[int | None, typer.Option("--records", help="How many records.")] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Same seed, same data.")] = 0,
+    more: Annotated[
+        list[str] | None, typer.Option("--set", help="A further option of the maker, NAME=WHOLE NUMBER.")
+    ] = None,
+) -> None:
+    """Make real records for an objective."""
+    from hpo import printing, service
+
+    options: dict[str, Any] = {"seed": seed, **printing.whole_numbers(more or [])}
+    if records is not None:
+        options["records"] = records
+    say(f"Made {service.make_data(objective, out, options)}.")
+
+
+@app.command()
+def check(
+    path: StudyFile,
+    quick: Annotated[bool, typer.Option("--quick", help="The file and its data only, without a pre-flight.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Check a study file, and try one batch of what it describes; nothing is written."""
+    from hpo import printing, service
+
+    plan = service.check(path)
+    found = None if quick else service.preflight(plan)
+    printing.show_checked(path, plan, found, as_json)
+    if found and found.failed:
+        fail("\nhpo: ".join(finding.line for finding in found.failed), 2)

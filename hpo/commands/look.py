@@ -1,0 +1,97 @@
+"""Commands that look at what is known: trials, the front, the best, a report, the dashboard."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hpo.commands.options import AsJson, Pick, Storage, StudyName
+from hpo.terminal import DEFAULT_STORAGE, say
+
+app = typer.Typer()
+
+
+@app.command("list")
+def list_(storage: Storage = DEFAULT_STORAGE, as_json: AsJson = False) -> None:
+    """List the studies of a database."""
+    from hpo import service
+    from hpo.printing import show, summary_rows
+
+    show(summary_rows(service.summaries(storage)), as_json)
+
+
+@app.command()
+def show(name: StudyName, storage: Storage = DEFAULT_STORAGE, as_json: AsJson = False) -> None:
+    """Show a study's trials, with why each stopped."""
+    from hpo import printing, service
+
+    printing.show_study(service.snapshot(storage, name), as_json)
+
+
+@app.command()
+def front(
+    name: StudyName,
+    storage: Storage = DEFAULT_STORAGE,
+    as_json: AsJson = False,
+    csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+) -> None:
+    """Print the Pareto front (with one goal: the best trial)."""
+    from hpo import printing, service
+
+    printing.show(printing.front_rows(service.snapshot(storage, name)), as_json, csv)
+
+
+@app.command()
+def best(
+    name: StudyName,
+    pick: Pick = None,
+    where: Annotated[list[str] | None, typer.Option("--where", help="Such as 'peak_memory_mb < 500'.")] = None,
+    storage: Storage = DEFAULT_STORAGE,
+    as_json: AsJson = False,
+) -> None:
+    """Name the best trial, and say how much of its value was luck."""
+    from hpo import printing, service
+
+    snapshot, choice = service.choose(storage, name, pick=printing.policy(pick), where=where or [])
+    printing.show_choice(snapshot, choice, as_json)
+
+
+@app.command()
+def report(
+    name: StudyName,
+    out: Annotated[Path | None, typer.Option("--out", help="The folder to write; reports/STUDY by default.")] = None,
+    storage: Storage = DEFAULT_STORAGE,
+) -> None:
+    """Write the report: one page that needs no network, and its plots as PNG."""
+    from hpo import service
+
+    for path in service.report(storage, name, out or Path("reports") / name):
+        typer.echo(path)
+
+
+@app.command("plot-run")
+def plot_run(
+    name: StudyName,
+    trial: Annotated[int | None, typer.Option("--trial", help="This trial instead of the picked one.")] = None,
+    series: Annotated[str, typer.Option("--series", help="search, confirm, retrain or validate.")] = "search",
+    number: Annotated[int | None, typer.Option("--number", help="Which run of the series.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="The PNG; run-STUDY-SERIES-NUMBER.png by default.")] = None,
+    storage: Storage = DEFAULT_STORAGE,
+) -> None:
+    """Draw one run: its curves, and what the model says against what is so."""
+    from hpo import service
+
+    typer.echo(service.plot_run(storage, name, trial=trial, series=series, number=number, out=out))
+
+
+@app.command()
+def dashboard(
+    storage: Storage = DEFAULT_STORAGE,
+    port: Annotated[int, typer.Option("--port", min=1, max=65535)] = 8080,
+) -> None:
+    """Open optuna-dashboard on this storage, on loopback only."""
+    from hpo import service
+
+    service.dashboard(storage, port, lambda url: say(f"optuna-dashboard on {url} (Ctrl-C ends it)"))

@@ -1,0 +1,22 @@
+"""Arguments and options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Storage = Annotated[
+    str, typer.Option("--storage", envvar="HPO_STORAGE", help="Database URL (HPO_STORAGE).", show_default=True)
+]
+Runs = Annotated[Path, typer.Option("--runs", envvar="HPO_RUNS", help="Where new studies keep checkpoints (HPO_RUNS).")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+StudyName = Annotated[str, typer.Argument(metavar="STUDY", help="The study's name.")]
+StudyFile = Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="The study file.")]
+Pick = Annotated[
+    str | None, typer.Option("--pick", help="knee, a goal's metric, or weights such as 'val_loss=2,latency_ms=1'.")
+]
+Runner = Annotated[str | None, typer.Option("--runner", help="inline or ray, instead of the study file's.")]
+SkipPreflight = Annotated[bool, typer.Option("--skip-preflight", help="Begin without the checks of hpo check.")]
+Workers = Annotated[int | None, typer.Option("--workers", min=1, help="Trials at once, at most the concurrency.")]
