@@ -29,9 +29,10 @@ class ParetoFront:
 
     @classmethod
     def of(cls, trials: Sequence[TrialRecord], goals: Sequence[Goal]) -> ParetoFront:
-        """The front of the COMPLETE trials among ``trials``; trials of equal value all stay."""
+        """The front of the COMPLETE and feasible trials among ``trials``; trials of equal value all stay."""
         done = sorted(
-            (t for t in trials if t.state is TrialState.COMPLETE and t.values is not None), key=lambda t: t.number
+            (t for t in trials if t.state is TrialState.COMPLETE and t.values is not None and t.is_feasible),
+            key=lambda t: t.number,
         )
         goals = tuple(goals)
         if not done:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hpo.constraints import Constraint
 from hpo.spec import StudySpec
 from hpo.training.health import Rule
 from hpo.training.settings import TrainerSettings
@@ -32,6 +33,7 @@ class Plan:
     data_fingerprint: str
     import_from: str | None = None
     rules: tuple[Rule, ...] = ()
+    constraints: tuple[Constraint, ...] = ()
 
     @property
     def mirror(self) -> Path | None:
@@ -56,6 +58,8 @@ class Plan:
             "objective": spec.objective,
             "data": self.data_fingerprint,
             "goals": [[goal.metric, str(goal.direction)] for goal in self.goals],
+            # Left out where there are none, so that studies of before keep their digest.
+            **({"constraints": [str(c) for c in self.constraints]} if self.constraints else {}),
             "search_space": self.space.to_dict(),
             "sampler": spec.sampler.model_dump(),
             "pruner": spec.pruner.model_dump(),

@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from hpo import runners
+from hpo.constraints import Constraint
 from hpo.errors import StudyFileError, UnknownName, UserError
 from hpo.evaluation import gates
 from hpo.evaluation.groups import split_by_group
@@ -90,6 +91,7 @@ def _plan(spec: StudySpec, import_from: str | None) -> Plan:
         data_fingerprint=facts.fingerprint,
         import_from=import_from,
         rules=_rules(spec, objective, monitor, metrics),
+        constraints=_constraints(spec, metrics),
     )
     _check_pick(plan)
     _check_determinism(plan, metrics)
@@ -220,6 +222,26 @@ def _rules(spec: StudySpec, objective: Objective, monitor: Goal, metrics: Mappin
         return health.settle(objective.health, spec.health, monitor=monitor.metric, maximized=maximized)
     except UserError as error:
         raise StudyFileError(f"health: {error}") from None
+
+
+def _constraints(spec: StudySpec, metrics: Mapping[str, Metric]) -> tuple[Constraint, ...]:
+    """The constraints of the study, on metrics that its objective reports."""
+    found: dict[tuple[str, str], Constraint] = {}
+    for i, text in enumerate(spec.constraints):
+        try:
+            constraint = Constraint.parse(text)
+        except UserError as error:
+            raise StudyFileError(f"constraints[{i}]: {error}") from None
+        if constraint.metric not in metrics:
+            raise StudyFileError(f"constraints[{i}]: {UnknownName('metric', constraint.metric, metrics)}")
+        if spec.deterministic and metrics[constraint.metric].timing:
+            raise StudyFileError(
+                f"deterministic: constraints[{i}] is on {constraint.metric}, which depends on the clock."
+            )
+        if (constraint.metric, constraint.operator) in found:
+            raise StudyFileError(f"constraints[{i}]: {constraint.metric} has an earlier bound of the same side.")
+        found[constraint.metric, constraint.operator] = constraint
+    return tuple(found.values())
 
 
 def _watched(watch: object, plan: Plan, metrics: Mapping[str, Metric]) -> Goal:

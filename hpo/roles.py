@@ -45,6 +45,16 @@ class SearchRole(Protocol):
     def finished(self, record: TrialRecord) -> None: ...
 
 
+class StoppingRole(Protocol):
+    """Who ends a search before its budget is spent."""
+
+    def finished(self, record: TrialRecord) -> None:
+        """Take in how a trial ended, those of earlier launches included."""
+
+    def spent(self, number: int) -> str | None:
+        """Why trial ``number`` is not to be started any more; None when it is."""
+
+
 class Store(Protocol):
     """Who remembers: every call is durable when it returns."""
 
@@ -78,6 +88,7 @@ class Store(Protocol):
         attempt: int,
         events: Sequence[Event] = (),
         worker: str | None = None,
+        violations: Sequence[float] = (),
     ) -> None: ...
 
 

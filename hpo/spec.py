@@ -74,6 +74,44 @@ class Resources(_Part):
     gpus: float = Field(default=0, ge=0, allow_inf_nan=False)
 
 
+class WarmStart(_Part):
+    """An earlier study (of another database with ``storage``) whose best points come first.
+
+    A value outside the new space is moved to its nearest bound (``clip``), or its point is
+    left out (``drop``).
+    """
+
+    study: str
+    storage: str | None = None
+    top: Count = Field(default=10, ge=1)
+    outside: Literal["clip", "drop"] = "clip"
+
+
+class StopSpec(_Part):
+    """When a search ends before its budget is spent.
+
+    ``no_improvement``: so many finished trials in a row without a better best value (with
+    several goals: without a larger hypervolume). ``target``: a completed trial is at least
+    as good in each of these goals. ``hours`` of work, summed over all trials.
+    """
+
+    no_improvement: Count | None = Field(default=None, ge=1)
+    target: dict[str, float] = {}
+    hours: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+
+
+class Limits(_Part):
+    """What a single trial may take before it is ended from outside, even one that hangs.
+
+    ``time`` is wall-clock, in all its attempts; ``silence`` the time between two reports.
+    ``failures`` is how often a trial that failed is taken up again from its checkpoint.
+    """
+
+    time: Duration | None = None
+    silence: Duration | None = None
+    failures: Count = Field(default=0, ge=0)
+
+
 class RetrainSpec(_Part):
     """How a winner is named and trained again.
 
@@ -146,6 +184,10 @@ class StudySpec(_Part):
     search_space: str | dict[str, Any] | None = None
     sampler: Named = Named(name="tpe")
     pruner: Named = Named(name="none")
+    constraints: list[str] = []
+    warm_start: WarmStart | None = None
+    stop: StopSpec = StopSpec()
+    limits: Limits = Limits()
     budget: Budget
     seed: Count = Field(default=0, ge=0, lt=2**32)
     concurrency: Count = Field(default=1, ge=1)

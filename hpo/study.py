@@ -12,12 +12,14 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from hpo.constraints import violations
 from hpo.plan import Plan
-from hpo.roles import Listener, SearchRole, Store
+from hpo.roles import Listener, SearchRole, StoppingRole, Store
 from hpo.trial import (
     GO_ON,
     Decision,
     Done,
+    Event,
     Goal,
     Job,
     Metrics,
@@ -107,9 +109,13 @@ class _Source:
             values = goal_values(self._plan.goals, metrics)
             if values is None:
                 reason = StopReason(StopKind.ERROR, _missing(self._plan.goals, metrics, points))
+        broken = violations(self._plan.constraints, metrics) if values is not None else ()
+        events = outcome.events
+        if reason.details:
+            events = (*events, Event(reason.kind, reason.message, dict(reason.details)))
         self._store.finish(
             number, reason, values=values, metrics=metrics, best_step=best.step if best else None,
-            attempt=record.attempts, events=outcome.events, worker=self._workers.pop(number, None),
+            attempt=record.attempts, events=events, worker=self._workers.pop(number, None), violations=broken,
         )  # fmt: skip
         # Only now: had the store refused, the trial would still be running.
         del self._running[number], self._curves[number]
@@ -117,6 +123,7 @@ class _Source:
         ended = replace(
             record, state=reason.state, reason=reason, values=values, metrics=metrics,
             best_step=best.step if best else None, last_step=points[-1].step if points else 0, points=points,
+            violations=broken,
         )  # fmt: skip
         self._ended(ended)
         if ended.state is TrialState.QUEUED and not self._stop_requested:
@@ -192,6 +199,7 @@ class Study(_Source):
         folder: str,
         make_search: Callable[[Sequence[TrialRecord]], SearchRole],
         listeners: Sequence[Listener] = (),
+        stopping: StoppingRole | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__(plan, store, folder, "search", listeners)
@@ -202,6 +210,10 @@ class Study(_Source):
         # Points once enqueued stay in their order, so those appended later come next.
         self._enqueued = sum(record.enqueued for record in records)
         self._search = make_search(records)
+        self._stopping = stopping
+        if stopping is not None:
+            for record in records:
+                stopping.finished(record)
 
     def ask(self) -> Job | Wait | Done:
         """The next job; Wait while others must report first; Done when none will come."""
@@ -228,7 +240,7 @@ class Study(_Source):
             return f"the time limit of {budget.timeout:g} s has passed"
         if self._search.is_exhausted(self._next, self._enqueued):
             return "every point of the grid has been tried"
-        return None
+        return self._stopping.spent(self._next) if self._stopping else None
 
     def _new(self) -> Job:
         number, spec = self._next, self._plan.spec
@@ -248,6 +260,8 @@ class Study(_Source):
     def _ended(self, record: TrialRecord) -> None:
         super()._ended(record)
         self._search.finished(record)
+        if self._stopping is not None:
+            self._stopping.finished(record)
 
 
 @dataclass(frozen=True)
@@ -362,6 +376,8 @@ def make_job(plan: Plan, record: TrialRecord, series: str, folder: Path, *, resu
         mirror=None if plan.mirror is None else str(trial_folder(plan.mirror, series, record.number)),
         rules=plan.rules,
         deterministic=plan.spec.deterministic,
+        time_limit_s=plan.spec.limits.time,
+        silence_limit_s=plan.spec.limits.silence,
         report=plan.spec.report,
         import_from=plan.import_from,
     )

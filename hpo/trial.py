@@ -77,6 +77,7 @@ class StopKind(StrEnum):
     PRUNED = "pruned"  # the study's pruner said so
     INTERRUPTED = "interrupted"  # asked to stop from outside; can go on later
     LOST = "lost"  # its process or worker died; can go on later
+    OUT_OF_MEMORY = "out_of_memory"  # does not fit on its device, or into its share of it
     ERROR = "error"
 
 
@@ -87,16 +88,22 @@ _STATE_AFTER = {
     StopKind.PRUNED: TrialState.PRUNED,
     StopKind.INTERRUPTED: TrialState.QUEUED,
     StopKind.LOST: TrialState.QUEUED,
+    StopKind.OUT_OF_MEMORY: TrialState.FAIL,
     StopKind.ERROR: TrialState.FAIL,
 }
 
 
 @dataclass(frozen=True)
 class StopReason:
-    """Why a trial ended, as a kind for machines and a sentence for people."""
+    """Why a trial ended, as a kind for machines and a sentence for people.
+
+    ``details`` are the facts behind the sentence, for a program: what a pruner judged, and
+    against whom (JSON values only). They are no part of what makes two reasons equal.
+    """
 
     kind: StopKind
     message: str
+    details: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     @property
     def state(self) -> TrialState:
@@ -159,6 +166,8 @@ class Job:
     ``reported`` is the last step that is known already; a checkpoint may be further on.
     ``fold`` (index from 0, of how many) asks for one part of a cross-validation.
     ``mirror`` is a second folder for the checkpoints. ``rules`` say what is healthy.
+    ``time_limit_s`` and ``silence_limit_s`` are for the runner, which ends a trial that takes
+    longer in all, or that reports nothing for so long, even one that hangs.
     ``import_from`` is a folder appended to ``sys.path`` so that an objective given as
     ``package.module:Class`` beside its study file can be found.
     """
@@ -185,6 +194,8 @@ class Job:
     fold: tuple[int, int] | None = None
     mirror: str | None = None
     rules: tuple[Rule, ...] = ()
+    time_limit_s: float | None = None
+    silence_limit_s: float | None = None
     import_from: str | None = None
 
 
@@ -207,6 +218,7 @@ class TrialRecord:
     """One stored trial, as search, fronts and reports read it.
 
     ``values`` are in the order of the study's goals, or None unless the trial completed.
+    ``violations`` are in the order of its constraints: what is above 0 is broken.
     ``metrics`` joins those of the best step with those measured once. ``points`` is
     filled only where the reader asked for curves.
     """
@@ -230,6 +242,12 @@ class TrialRecord:
     subject: int | None = None  # the search's trial that this one repeats (confirm, retrain)
     epochs: int = 0  # the horizon it was given
     fold: tuple[int, int] | None = None  # (index, of how many) in a cross-validation
+    violations: tuple[float, ...] = ()
+
+    @property
+    def is_feasible(self) -> bool:
+        """Whether it keeps to every constraint, as far as is known."""
+        return all(violation <= 0 for violation in self.violations)
 
 
 class TrialStopped(BaseException):

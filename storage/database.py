@@ -24,7 +24,7 @@ from hpo.errors import StorageError
 from storage import codec, urls
 from storage.optuna_rows import OPTUNA_SCHEMA
 
-OUR_SCHEMA = "0002"
+OUR_SCHEMA = "0003"
 OUR_VERSION_TABLE = "hpo_alembic_version"
 _BUSY_TIMEOUT_S = 30
 _CLOCKS = {

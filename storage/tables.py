@@ -98,6 +98,7 @@ leases = Table(
     Column("pid", Integer, nullable=False),
     Column("process_started", String(40), nullable=False),
     Column("heartbeat_at", TIME, nullable=False),
+    Column("stop", String(10)),  # what hpo stop asks of the owner: drain, now
 )
 
 trials = Table(
@@ -127,6 +128,7 @@ trials = Table(
     Column("finished_at", TIME),
     Column("fold", Integer),  # from 0; with ``folds`` its part of a cross-validation
     Column("folds", Integer),
+    Column("violations", Text),  # one per constraint, above 0 where it is broken
     UniqueConstraint("study_id", "series", "number", name="hpo_trials_number"),
 )
 

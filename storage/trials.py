@@ -152,6 +152,7 @@ class TrialStore:
         attempt: int,
         events: Sequence[Event] = (),
         worker: str | None = None,
+        violations: Sequence[float] = (),
     ) -> None:
         """End an attempt: the trial is complete, pruned, failed, or (interrupted) queued again."""
         key, trial_id = self._ids[number]
@@ -162,6 +163,7 @@ class TrialStore:
                 conn, key, state=state, stop_kind=reason.kind, reason=reason.message, best_step=best_step,
                 goal_values=None if values is None else codec.dump(list(values)), metrics=codec.dump(metrics),
                 finished_at=at if state.is_finished else None,
+                violations=codec.dump(list(violations)) if violations else None,
             )  # fmt: skip
             conn.execute(
                 update(a).where(a.c.trial == key, a.c.attempt == attempt).values(ended_at=at, ended_how=reason.kind)
@@ -242,4 +244,5 @@ def _record(row: Row[Any], points: tuple[Point, ...]) -> TrialRecord:
         subject=row.subject,
         epochs=row.epochs,
         fold=None if row.folds is None else (row.fold, row.folds),
+        violations=tuple(codec.load(row.violations)) if row.violations else (),
     )

@@ -25,6 +25,7 @@ FLOORS = {
     "hpo.evaluation": 3,
     "hpo.pareto": 3,
     "hpo.where": 3,
+    "hpo.constraints": 3,
     "hpo.environment": 3,
     "hpo.roles": 3,
     "hpo.spec": 4,

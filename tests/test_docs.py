@@ -14,7 +14,17 @@ from pydantic_core import PydanticUndefined
 from ruamel.yaml import YAML
 
 from hpo.plan import Plan
-from hpo.spec import Budget, ExportSpec, GateSpec, RetrainSpec, StudySpec, ValidationSpec
+from hpo.spec import (
+    Budget,
+    ExportSpec,
+    GateSpec,
+    Limits,
+    RetrainSpec,
+    StopSpec,
+    StudySpec,
+    ValidationSpec,
+    WarmStart,
+)
 from hpo.training.checkpoints import BEST, LAST, PREVIOUS, START
 from hpo.training.ending import TEST_PREDICTIONS, VALIDATION_PREDICTIONS
 from hpo.training.health import COMMON, Rule
@@ -41,6 +51,9 @@ OPEN_ROOMS = {"hpo/runners", "hpo/export/formats", "objectives", "search_spaces"
 MODELS: dict[str, type[BaseModel]] = {
     "## Fields": StudySpec,
     "## Budget": Budget,
+    "## Warm start": WarmStart,
+    "## Stop": StopSpec,
+    "## Limits": Limits,
     "## Trainer": TrainerSettings,
     "### Early stopping": EarlyStopping,
     "## Validation": ValidationSpec,

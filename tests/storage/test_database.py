@@ -111,7 +111,7 @@ def test_of_several_first_launches_one_wins_and_the_others_say_so(storage_url: s
     assert [p.returncode for p in processes] == [0, 0, 0], ended
     assert Counter(out.strip() for out, _ in ended) == {"created": 1, "busy": 2}
     assert helper.rows(storage_url, "SELECT name FROM hpo_studies") == [("s",)]
-    assert helper.rows(storage_url, "SELECT version_num FROM hpo_alembic_version") == [("0002",)]
+    assert helper.rows(storage_url, "SELECT version_num FROM hpo_alembic_version") == [("0003",)]
 
 
 @pytest.fixture
