@@ -12,6 +12,7 @@ HpoError
 │   └── BundleError      a model bundle is incomplete, changed or unreadable
 └── WorkError            the input was fine, the work was not: exit code 1
     ├── TrialFailed      one trial cannot go on; the study can
+    │   └── OutOfMemory  it does not fit on its device, or into its share of it
     ├── StorageLost      the database failed while a study was running
     ├── RunnerFailed     the runner itself broke (Ray would not start, ...)
     └── ExportFailed     a format could not be made, or differs from the model
@@ -76,6 +77,10 @@ class WorkError(HpoError):
 
 class TrialFailed(WorkError):
     """One trial cannot go on; the study can."""
+
+
+class OutOfMemory(TrialFailed):
+    """A trial does not fit on its device, or into its share of it."""
 
 
 class StorageLost(WorkError):

@@ -45,6 +45,11 @@ class Plan:
         return self.spec.name
 
     @property
+    def gpu_share(self) -> float:
+        """The part of each GPU that a trial gets; 1 without any."""
+        return min(1.0, self.spec.resources.gpus / self.trainer.devices) or 1.0
+
+    @property
     def job_trainer(self) -> TrainerSettings:
         """The trainer's settings with the threads that a trial's share of the machine allows."""
         if self.trainer.threads is not None:

@@ -376,6 +376,7 @@ def make_job(plan: Plan, record: TrialRecord, series: str, folder: Path, *, resu
         mirror=None if plan.mirror is None else str(trial_folder(plan.mirror, series, record.number)),
         rules=plan.rules,
         deterministic=plan.spec.deterministic,
+        gpu_share=plan.gpu_share,
         time_limit_s=plan.spec.limits.time,
         silence_limit_s=plan.spec.limits.silence,
         report=plan.spec.report,

@@ -166,6 +166,7 @@ class Job:
     ``reported`` is the last step that is known already; a checkpoint may be further on.
     ``fold`` (index from 0, of how many) asks for one part of a cross-validation.
     ``mirror`` is a second folder for the checkpoints. ``rules`` say what is healthy.
+    ``gpu_share`` is the part of each of its GPUs' memory that it may use.
     ``time_limit_s`` and ``silence_limit_s`` are for the runner, which ends a trial that takes
     longer in all, or that reports nothing for so long, even one that hangs.
     ``import_from`` is a folder appended to ``sys.path`` so that an objective given as
@@ -194,6 +195,7 @@ class Job:
     fold: tuple[int, int] | None = None
     mirror: str | None = None
     rules: tuple[Rule, ...] = ()
+    gpu_share: float = 1.0
     time_limit_s: float | None = None
     silence_limit_s: float | None = None
     import_from: str | None = None

@@ -146,6 +146,7 @@ TRAINER_METRICS: Mapping[str, Metric] = {
     "samples_per_s": Metric(
         Direction.MAXIMIZE, "training samples per second, measured alone on the device", once=True, timing=True
     ),
+    "latency_ms_spread": Metric(help="width of the 95 % interval of latency_ms", once=True, timing=True),
     "latency_ms": Metric(help="one prediction at batch 1, measured alone on the device", once=True, timing=True),
     "peak_memory_mb": Metric(help="peak memory of a training step at the physical batch", once=True),
     "forward_gflops": Metric(help="floating-point operations of one forward pass at batch 1, exact", once=True),

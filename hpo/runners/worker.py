@@ -6,6 +6,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
+from hpo.errors import OutOfMemory
 from hpo.trial import Decision, Job, Outcome, Point, StopKind, StopReason, TrialContext, TrialStopped
 from objectives.registry import find
 
@@ -51,4 +52,13 @@ def _failure(error: Exception | SystemExit, folder: Path) -> StopReason:
         message += f" (traceback: {folder / 'error.txt'})"
     except OSError as unwritten:
         message += f" (its traceback could not be kept: {unwritten})"
-    return StopReason(StopKind.ERROR, message)
+    return StopReason(StopKind.OUT_OF_MEMORY if _ran_out_of_memory(error) else StopKind.ERROR, message)
+
+
+def _ran_out_of_memory(error: BaseException | None) -> bool:
+    """Whether memory was the cause; torch's own error is known by its name, because torch may not be loaded here."""
+    while error is not None:
+        if isinstance(error, (OutOfMemory, MemoryError)) or type(error).__name__ == "OutOfMemoryError":
+            return True
+        error = error.__cause__
+    return False

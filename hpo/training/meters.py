@@ -36,6 +36,8 @@ from hpo.training.update import Updater, groups
 
 MEASURED = ("samples_per_s", "latency_ms", "peak_memory_mb", "forward_gflops", "parameter_mb")
 
+SPREADS = ("samples_per_s_spread", "latency_ms_spread")
+
 _BUDGET_S = 1.5  # for measuring one speed, warm-up apart
 _WARM_UP_S = 0.2
 _ROUND_S = 0.01  # shorter rounds would measure the clock
@@ -70,7 +72,7 @@ class Subject:
 
 
 def measure(subject: Subject, wanted: Collection[str]) -> dict[str, float]:
-    """The ``wanted`` ones among ``MEASURED`` (``samples_per_s`` brings ``samples_per_s_spread``).
+    """The ``wanted`` ones among ``MEASURED`` (a speed brings its ``_spread``).
 
     Changes neither the model, nor the random generators, nor the order of batches.
     """
@@ -88,7 +90,7 @@ def measure(subject: Subject, wanted: Collection[str]) -> dict[str, float]:
                 if "samples_per_s" in wanted:
                     measured["samples_per_s"], measured["samples_per_s_spread"] = samples_per_s(subject)
                 if "latency_ms" in wanted:
-                    measured["latency_ms"] = latency_ms(
+                    measured["latency_ms"], measured["latency_ms_spread"] = latency_ms(
                         task.model, task.example, device, precision=subject.settings.precision
                     )
     return measured
@@ -134,8 +136,13 @@ def forward_gflops(model: nn.Module, example: Sequence[Tensor], device: torch.de
     return counter.get_total_flops() / 1e9
 
 
-def latency_ms(model: nn.Module, example: Sequence[Tensor], device: torch.device, *, precision: str = "fp32") -> float:
-    """Median milliseconds of one forward pass over ``example`` in eval mode, input on the device already."""
+def latency_ms(
+    model: nn.Module, example: Sequence[Tensor], device: torch.device, *, precision: str = "fp32"
+) -> tuple[float, float]:
+    """Median milliseconds of one forward pass over ``example`` in eval mode, and its spread as in ``samples_per_s``.
+
+    The input is on the device already. Measured until the interval is within 3 % or 1.5 s have passed.
+    """
     inputs = [part.to(device) for part in example]
     autocast = Precision(precision, device).autocast
     times: list[float] = []
@@ -145,11 +152,11 @@ def latency_ms(model: nn.Module, example: Sequence[Tensor], device: torch.device
             model(*inputs)
 
     with eval_mode(model), torch.no_grad():
-        _run_for(forward, _WARM_UP_S / 4, device)
-        ends = time.perf_counter() + _WARM_UP_S
-        while len(times) < _LATENCIES or (time.perf_counter() < ends and len(times) < 1000):
-            times.append(_timed(forward, device))
-    return statistics.median(times) * 1e3
+        _run_for(forward, _WARM_UP_S, device)
+        ends = time.perf_counter() + _BUDGET_S
+        while len(times) < _LATENCIES or (time.perf_counter() < ends and _spread(times) > _GOOD_SPREAD):
+            times += [_timed(forward, device) for _ in range(_LATENCIES)]
+    return statistics.median(times) * 1e3, _spread(times)
 
 
 def samples_per_s(subject: Subject) -> tuple[float, float]:

@@ -14,9 +14,17 @@ from hpo.training.seeds import preserved_rng, seed_everything
 
 @contextmanager
 def process_state(
-    device: torch.device, *, seed: int, deterministic: bool = False, threads: int | None = None
+    device: torch.device,
+    *,
+    seed: int,
+    deterministic: bool = False,
+    threads: int | None = None,
+    gpu_share: float = 1.0,
 ) -> Iterator[None]:
-    """Seeded generators, cuDNN and determinism flags and torch threads for one trial; all restored after.
+    """Seeded generators, cuDNN and determinism flags, threads and a GPU's share for one trial; all restored after.
+
+    Of a GPU that trials share no one may take more memory than its ``gpu_share``: it then
+    runs out of memory alone, not its neighbours.
 
     ``deterministic`` warns about operations that have no deterministic form instead of
     failing: which ones exist depends on the device, and a study should not.
@@ -32,6 +40,8 @@ def process_state(
                     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
                 torch.use_deterministic_algorithms(True, warn_only=True)
             torch.backends.cudnn.benchmark = device.type == "cuda" and not deterministic
+            if device.type == "cuda":
+                torch.cuda.set_per_process_memory_fraction(gpu_share, device)
             if threads is not None:
                 torch.set_num_threads(threads)
             seed_everything(seed)
@@ -39,6 +49,8 @@ def process_state(
         finally:
             torch.use_deterministic_algorithms(was_deterministic, warn_only=was_warn_only)
             torch.backends.cudnn.benchmark = was_benchmark
+            if device.type == "cuda":
+                torch.cuda.set_per_process_memory_fraction(1.0, device)
             if threads is not None:
                 torch.set_num_threads(was_threads)
 

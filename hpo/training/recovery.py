@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from hpo.errors import TrialFailed
+from hpo.errors import OutOfMemory, TrialFailed
 from hpo.training.epoch import NotFiniteError
 
 # What PyTorch says when memory is short, on devices that have no exception of their own for it.
@@ -45,17 +45,19 @@ class Recovery:
         """Bend the settings; a sentence about what was done.
 
         Raises:
-            TrialFailed: it has been done often enough, or there is nothing left to halve.
+            TrialFailed: it has been done often enough, or there is nothing left to halve;
+                OutOfMemory where memory was the cause.
         """
         cause = self._cause(error)
         if len(self.causes) >= self.most:
             before = f" Recovered {len(self.causes)} times before: {' '.join(self.causes)}" if self.causes else ""
-            raise TrialFailed(f"{cause} Lower lr, clip gradients, or take a smaller batch.{before}") from error
+            failure = OutOfMemory if is_out_of_memory(error) else TrialFailed
+            raise failure(f"{cause} Lower lr, clip gradients, or take a smaller batch.{before}") from error
         if isinstance(error, NotFiniteError):
             self.lr_factor /= 2
             done = f"learning rate times {self.lr_factor:g} from here on"
         elif self.physical_batch == 1:
-            raise TrialFailed(f"{cause} The physical batch is 1 already; take a smaller model or sequence.") from error
+            raise OutOfMemory(f"{cause} The physical batch is 1 already; take a smaller model or sequence.") from error
         else:
             self.parts *= 2
             done = f"physical batch {self.physical_batch}, {self.parts} times the accumulation"

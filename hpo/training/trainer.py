@@ -21,6 +21,7 @@ from hpo.errors import TrialFailed
 from hpo.training.batches import Loading, check_accumulation, make_batches
 from hpo.training.blocks import checkpointed_blocks
 from hpo.training.checkpoints import LAST, CheckpointFolder
+from hpo.training.checks.estimate import check_memory
 from hpo.training.checks.preflight import check_fits_data
 from hpo.training.compiling import compile_model
 from hpo.training.device_lock import DeviceLock, WorkClock
@@ -76,17 +77,25 @@ class Trainer:
 
         Raises:
             TrialFailed: the data are empty, model and data do not fit, the checkpoint is
-                another model's, recovering did not help.
+                another model's, recovering did not help; OutOfMemory where memory was the cause,
+                or where what must be kept is more than the device has before anything is tried.
             TrialStopped: a report was answered with a stop; passes through untouched.
         """
         job, device = context.job, torch.device(context.device)
         seed = derive_seed(job.seed, "training")
         try:
             with (
-                process_state(device, seed=seed, deterministic=job.deterministic, threads=self.settings.threads),
+                process_state(
+                    device,
+                    seed=seed,
+                    deterministic=job.deterministic,
+                    threads=self.settings.threads,
+                    gpu_share=job.gpu_share,
+                ),
                 DeviceLock(device) as lock,
                 checkpointed_blocks(task.blocks, wanted=self.settings.gradient_checkpointing),
             ):
+                check_memory(task, self.settings, device, job.gpu_share)
                 return _Fit(self.settings, task, context, device, lock, team or Alone()).run()
         finally:
             release_memory(device)

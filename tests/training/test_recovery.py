@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from training_kit import Trial, assert_same, make_settings, make_task, regression, weights
 
-from hpo.errors import TrialFailed
+from hpo.errors import OutOfMemory, TrialFailed
 from hpo.training import checkpoints
 from hpo.training.settings import TrainerSettings
 from hpo.training.task import Split
@@ -98,8 +98,18 @@ def test_speed_and_memory_are_measured_again_at_the_smaller_batch(tmp_path: Path
 
 
 def test_a_batch_of_one_that_does_not_fit_fails_with_the_reason(tmp_path: Path) -> None:
-    with pytest.raises(TrialFailed, match=r"Out of memory at a physical batch of 1 .*The physical batch is 1 already"):
+    with pytest.raises(OutOfMemory, match=r"Out of memory at a physical batch of 1 .*The physical batch is 1 already"):
         Trial(tmp_path).fit(make_task(model=Crowded(0)), make_settings(batch_size=4))
+
+
+def test_what_cannot_fit_is_refused_before_its_first_update(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # 4 rows and a bias of 4 bytes each: 1.25 MB, with gradients and AdamW's two moments 5 MB.
+    model = nn.Sequential(nn.Linear(4, 2**16), nn.Flatten(0), nn.Unflatten(0, (-1, 2**16)), nn.AdaptiveAvgPool1d(1))
+    monkeypatch.setattr("hpo.training.checks.estimate.available_mb", lambda device, share: 4.9)
+    with pytest.raises(OutOfMemory, match=r"Refused before its first update: .* together 5\.0 MB; 4\.9 MB are free"):
+        Trial(tmp_path).fit(make_task(model=model))
+    monkeypatch.setattr("hpo.training.checks.estimate.available_mb", lambda device, share: 5.1)
+    assert Trial(tmp_path / "roomy").fit(make_task(model=model)).reason.kind is StopKind.FINISHED
 
 
 def test_memory_that_runs_out_while_evaluating_only_evaluates_smaller_batches(tmp_path: Path) -> None:

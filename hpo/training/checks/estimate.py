@@ -15,14 +15,14 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from hpo.errors import UnknownName
+from hpo.errors import OutOfMemory, UnknownName
 from hpo.training.batches import Batch, Batches
 from hpo.training.checks.findings import Result
 from hpo.training.checks.tensor_tracker import tensor_tracker
 from hpo.training.evaluate import eval_mode
 from hpo.training.meters import median_s
 from hpo.training.settings import TrainerSettings
-from hpo.training.task import Split
+from hpo.training.task import Split, Task
 from hpo.training.update import Updater, groups
 
 # bitsandbytes keeps both moments of AdamW in one byte a weight, with a float32 scale for every
@@ -212,6 +212,20 @@ def judge_memory(estimate: MemoryEstimate, available: float | None, kind: str, w
     if share > _TIGHT:
         return Result.WARNING, f"{told}. Above {_TIGHT:.0%} a larger batch or fragments may not fit."
     return Result.OK, f"{told}{', healthy use' if share >= _HEALTHY else ''}."
+
+
+def check_memory(task: Task, settings: TrainerSettings, device: torch.device, gpu_share: float) -> None:
+    """Refuse a trial whose weights, gradients, optimiser state and data alone are more than its device has.
+
+    Raises:
+        OutOfMemory: they are.
+    """
+    estimate = replace(memory_of(task.model, settings), data_mb=data_mb((task.train, task.validation), device))
+    available = available_mb(device, gpu_share)
+    if available is not None and estimate.kept_mb > available:
+        whose = f"its share of the GPU is {_mb(available)}" if device.type == "cuda" else f"{_mb(available)} are free"
+        way = _way_out(estimate)
+        raise OutOfMemory(f"Refused before its first update: {estimate}; {whose}. It does not fit: {way}.")
 
 
 def _way_out(estimate: MemoryEstimate) -> str:

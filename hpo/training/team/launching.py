@@ -22,7 +22,7 @@ from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
 from typing import Any
 
-from hpo.errors import TrialFailed
+from hpo.errors import OutOfMemory, TrialFailed
 from hpo.training.settings import TrainerSettings
 from hpo.trial import GO_ON, Decision, Event, Job, Outcome, Point, TrialContext, TrialStopped
 
@@ -65,6 +65,7 @@ class Failed:
     trace: str
     lost_peer: bool
     events: tuple[Event, ...] = ()
+    out_of_memory: bool = False
 
 
 def refusal(settings: TrainerSettings) -> str | None:
@@ -245,7 +246,7 @@ def _failure(team: Sequence[_Member], context: TrialContext) -> TrialFailed:
     said = sorted((m for m in team if m.failed), key=lambda m: m.failed is not None and m.failed.lost_peer)
     lost = [member for member in team if member.is_lost]
     if said and said[0].failed and (not said[0].failed.lost_peer or not lost):
-        failure = TrialFailed(said[0].failed.message)
+        failure = (OutOfMemory if said[0].failed.out_of_memory else TrialFailed)(said[0].failed.message)
         failure.__cause__ = _Trace(f"in process {said[0].rank + 1} of {len(team)}:\n{said[0].failed.trace}")
         return failure
     return TrialFailed(f"Process {lost[0].rank + 1} of {len(team)} that train this trial {lost[0].death()}.")

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import torch
 import torch.distributed as dist
 
-from hpo.errors import HpoError, TrialFailed
+from hpo.errors import HpoError, OutOfMemory, TrialFailed
 from hpo.training.recovery import is_out_of_memory
 from hpo.training.seeds import seed_everything
 from hpo.training.team.distributed import joined, make_group
@@ -129,7 +129,9 @@ def _failed(error: BaseException, start: Start, events: tuple[Event, ...]) -> Fa
             ". Devices that train together cannot recover from that: lower batch_size, raise accumulation, "
             "or set gradient_checkpointing."
         )
-    return Failed(message, "".join(traceback.format_exception(error)), _is_lost_peer(error), events)
+    trace = "".join(traceback.format_exception(error))
+    ran_out = isinstance(error, OutOfMemory) or is_out_of_memory(error)
+    return Failed(message, trace, _is_lost_peer(error), events, ran_out)
 
 
 def _is_lost_peer(error: BaseException) -> bool:

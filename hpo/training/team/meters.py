@@ -22,7 +22,7 @@ from torch import Tensor
 from hpo.errors import TrialFailed
 from hpo.training.batches import Batch, Batches
 from hpo.training.device_lock import alone
-from hpo.training.meters import _GOOD_SPREAD, _ROUND_S, MEASURED, Subject, _endless, _spread, _timed, measure
+from hpo.training.meters import _GOOD_SPREAD, _ROUND_S, MEASURED, SPREADS, Subject, _endless, _spread, _timed, measure
 from hpo.training.process import release_memory
 from hpo.training.seeds import preserved_rng
 from hpo.training.settings import TrainerSettings
@@ -72,7 +72,7 @@ def measure_team(group: Team, subject: Subject, updater: Updater, wanted: Collec
         if "samples_per_s" in wanted:
             with alone(subject.device) if group.rank == 0 else nullcontext(), _put_back(updater):
                 measured["samples_per_s"], measured["samples_per_s_spread"] = _samples_per_s(group, subject, updater)
-    return group.agree({name: value for name, value in measured.items() if name in (*MEASURED, "samples_per_s_spread")})
+    return group.agree({name: value for name, value in measured.items() if name in (*MEASURED, *SPREADS)})
 
 
 def _samples_per_s(group: Group, subject: Subject, updater: Updater) -> tuple[float, float]:
