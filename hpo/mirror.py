@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import errno
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
-from hpo import durable
 from hpo.errors import StorageError, StudyChanged, UserError
+from hpo.places import Place
 from hpo.plan import Plan
 from hpo.trial import Event, Job, Point, TrialRecord
 from storage import backup, urls
@@ -36,9 +36,15 @@ def restore(plan: Plan, storage: str) -> str | None:
         StudyChanged: the snapshot is of another description.
         StorageError: the snapshot is damaged, or the database cannot be written.
     """
-    file, copy = urls.sqlite_file(urls.parse(storage)), _snapshot(plan)
-    if file is None or copy is None or file.exists():
+    file = urls.sqlite_file(urls.parse(storage))
+    if file is None or file.exists() or plan.mirror is None:
         return None
+    with tempfile.TemporaryDirectory() as scratch:
+        copy = _snapshot(plan, Path(scratch))
+        return None if copy is None else _restore(plan, file, copy, f"{plan.mirror / DATABASE}")
+
+
+def _restore(plan: Plan, file: Path, copy: Path, place: str) -> str | None:
     try:
         found = backup.find(copy, plan.name, is_copy=True)
         if found is not None and found.digest != plan.digest:
@@ -50,7 +56,7 @@ def restore(plan: Plan, storage: str) -> str | None:
             return None
     except StorageError as error:
         raise StorageError(f"{error} To begin a new study instead, remove {plan.mirror}.") from error
-    done = f"The database {file} was gone; restored it from {copy}, as it was at {found.changed_at}."
+    done = f"The database {file} was gone; restored it from {place}, as it was at {found.changed_at}."
     say(f"hpo: {done}")
     return done
 
@@ -67,13 +73,15 @@ def check(plan: Plan, study: StoredStudy | None, file: Path | None) -> None:
     """
     if plan.mirror is None:
         return
-    owner, copy = _owner(plan.mirror), _snapshot(plan)
+    owner = _owner(plan.mirror)
+    with tempfile.TemporaryDirectory() as scratch:
+        there = _change(_snapshot(plan, Path(scratch)), plan)
     if study is None:
-        if file is not None and _change(copy, plan) is not None:
+        if file is not None and there is not None:
             raise UserError(
                 f"{file} has no study {plan.name!r}, but the mirror holds one, and two databases are never merged. "
-                f"To go on with it, give --storage a file that does not exist (it is restored there), or copy {copy} "
-                f"there by hand; to begin a new study, remove {plan.mirror}."
+                f"To go on with it, give --storage a file that does not exist (it is restored there), or copy "
+                f"{plan.mirror / DATABASE} there by hand; to begin a new study, remove {plan.mirror}."
             )
         if owner is not None:
             raise UserError(
@@ -86,13 +94,13 @@ def check(plan: Plan, study: StoredStudy | None, file: Path | None) -> None:
             f"{plan.mirror} belongs to another study called {plan.name!r}, created {owner}; "
             f"this one was created {study.record.created_at}. Remove it, or give the study another mirror."
         )
-    there = _change(copy, plan)
     if there is not None and file is not None:
         here = backup.find(file, plan.name)
         if here is not None and there > here.changed_at:
             raise UserError(
                 f"The mirror knows more of study {plan.name!r} than {file}: its last change is of {there}, here of "
-                f"{here.changed_at}. To go on from the mirror, move {file} away; to go on from {file}, remove {copy}."
+                f"{here.changed_at}. To go on from the mirror, move {file} away; to go on from {file}, remove "
+                f"{plan.mirror / DATABASE}."
             )
 
 
@@ -107,7 +115,7 @@ class StudyMirror:
         file: the database's; None for a server, which is not copied.
     """
 
-    def __init__(self, studies: Studies, study: StoredStudy, folder: Path, file: Path | None) -> None:
+    def __init__(self, studies: Studies, study: StoredStudy, folder: Place, file: Path | None) -> None:
         self._studies, self._study, self._folder, self._file = studies, study, folder, file
         self._changed = threading.Condition(threading.RLock())
         self._due = False
@@ -122,9 +130,7 @@ class StudyMirror:
         """Make the folder. Where that fails, training goes on and it is tried again with each snapshot."""
         self._is_open = True
         try:
-            if not self._is_new:
-                self._check_base()
-            self._folder.mkdir(parents=True, exist_ok=True)
+            self._folder.make(above=None if self._is_new else 0)
             self._mark()
         except OSError as error:
             self._fail(f"Cannot write to the mirror {self._folder}: {error.strerror or error}.")
@@ -195,27 +201,22 @@ class StudyMirror:
     def _back_up(self) -> None:
         if self._file is None:  # a server's database is safe where it is
             return
-        self._check_base()
-        self._folder.mkdir(exist_ok=True)
+        self._folder.make()
         self._mark()
-        durable.remove_unfinished(self._folder)
-        backup.back_up(self._file, self._folder / DATABASE)
+        self._folder.remove_unfinished()
+        file = self._file
+        self._folder.fill(DATABASE, lambda path: backup.copy(file, path))
 
     @property
     def _is_new(self) -> bool:
         return not self._studies.trials(self._study).records()
-
-    def _check_base(self) -> None:
-        """A drive that is not mounted must not be taken for one: its folder is made for a new study alone."""
-        if not self._folder.parent.is_dir():
-            raise FileNotFoundError(errno.ENOENT, f"there is no {self._folder.parent} (mount its drive, or make it)")
 
     def _mark(self) -> None:
         owner, made = _owner(self._folder), self._study.record.created_at
         if owner and owner != made:
             raise FileExistsError(errno.EEXIST, f"it belongs to another study, created {owner}")
         if not owner:
-            durable.write(self._folder / MARKER, lambda path: path.write_text(made, encoding="utf-8"))
+            self._folder.fill(MARKER, lambda path: path.write_text(made, encoding="utf-8"))
 
     def _fail(self, message: str) -> None:
         with self._changed:
@@ -237,10 +238,14 @@ def say(message: str) -> None:
     print(message, file=sys.stderr, flush=True)
 
 
-def _snapshot(plan: Plan) -> Path | None:
-    """The mirror's copy of the database; None where there is none, or no mirror to be seen."""
-    copy = None if plan.mirror is None else plan.mirror / DATABASE
-    return copy if copy is not None and _seen(copy.exists) else None
+def _snapshot(plan: Plan, scratch: Path) -> Path | None:
+    """The mirror's copy of the database, as a file; None where there is none, or no mirror to be seen."""
+    try:
+        if plan.mirror is not None and DATABASE in plan.mirror.names():
+            return plan.mirror.take(DATABASE, scratch)
+    except OSError:
+        pass
+    return None
 
 
 def _change(copy: Path | None, plan: Plan) -> str | None:
@@ -253,17 +258,13 @@ def _change(copy: Path | None, plan: Plan) -> str | None:
     return None if found is None else found.changed_at
 
 
-def _owner(folder: Path) -> str | None:
+def _owner(folder: Place) -> str | None:
     """What the marker in a mirror's folder says; '' where there is something but no marker; None for nothing at all."""
     try:
-        return (folder / MARKER).read_text(encoding="utf-8")
+        names = folder.names()
+        if MARKER not in names:
+            return "" if names else None
+        with tempfile.TemporaryDirectory() as scratch:
+            return folder.take(MARKER, Path(scratch)).read_text(encoding="utf-8")
     except OSError:
-        return "" if _seen(lambda: any(folder.iterdir())) else None
-
-
-def _seen(look: Callable[[], bool]) -> bool:
-    """What a look at the mirror shows; nothing when the place cannot be reached."""
-    try:
-        return look()
-    except OSError:
-        return False
+        return None

@@ -6,10 +6,11 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from hpo import places
 from hpo.constraints import Constraint
+from hpo.places import Place
 from hpo.spec import StudySpec
 from hpo.training.health import Rule
 from hpo.training.settings import TrainerSettings
@@ -36,9 +37,9 @@ class Plan:
     constraints: tuple[Constraint, ...] = ()
 
     @property
-    def mirror(self) -> Path | None:
+    def mirror(self) -> Place | None:
         """The study's own folder at the second place, where one is asked for."""
-        return Path(self.spec.mirror) / self.name if self.spec.mirror else None
+        return places.parse(self.spec.mirror) / self.name if self.spec.mirror else None
 
     @property
     def name(self) -> str:

@@ -14,7 +14,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-from hpo.errors import SpaceError, StudyFileError, UnknownName
+from hpo import places
+from hpo.errors import SpaceError, StudyFileError, UnknownName, UserError
 from hpo.training.settings import Duration, TrainerSettings
 from hpo.trial import Direction
 from search_spaces import SearchSpace
@@ -217,9 +218,12 @@ class StudySpec(_Part):
 
     @field_validator("mirror")
     @classmethod
-    def _is_absolute(cls, mirror: str | None) -> str | None:
-        if mirror is not None and not Path(mirror).is_absolute():
-            raise ValueError("mirror must be an absolute path, the same for every worker")
+    def _is_a_place(cls, mirror: str | None) -> str | None:
+        if mirror is not None:
+            try:
+                places.parse(mirror)
+            except UserError as error:
+                raise ValueError(f"mirror {error}") from None
         return mirror
 
     @field_validator("goals")

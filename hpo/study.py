@@ -350,7 +350,12 @@ def _after_death(losses: int) -> StopReason:
 
 def trial_folder(folder: Path, series: str, number: int) -> Path:
     """Where a trial of a series keeps its files; ``folder`` is the study's."""
-    return folder / f"{series}-{number:05d}"
+    return folder / trial_name(series, number)
+
+
+def trial_name(series: str, number: int) -> str:
+    """What that folder is called, here and in a mirror."""
+    return f"{series}-{number:05d}"
 
 
 def make_job(plan: Plan, record: TrialRecord, series: str, folder: Path, *, resume: bool = False) -> Job:
@@ -373,7 +378,7 @@ def make_job(plan: Plan, record: TrialRecord, series: str, folder: Path, *, resu
         resume=resume,
         reported=record.last_step,
         fold=record.fold,
-        mirror=None if plan.mirror is None else str(trial_folder(plan.mirror, series, record.number)),
+        mirror=None if plan.mirror is None else str(plan.mirror / trial_name(series, record.number)),
         rules=plan.rules,
         deterministic=plan.spec.deterministic,
         gpu_share=plan.gpu_share,

@@ -59,6 +59,18 @@ def back_up(file: Path, copy: Path) -> None:
         raise StorageError(f"Cannot copy the database {file} to {copy}: {_reason(error)}.") from error
 
 
+def copy(file: Path, target: Path) -> None:
+    """Make a consistent copy of the database ``file`` as a new file ``target``, not yet durable.
+
+    Raises:
+        StorageError: one of them cannot be read or written.
+    """
+    try:
+        _copy(file, target)
+    except (OSError, sqlite3.Error) as error:
+        raise StorageError(f"Cannot copy the database {file}: {_reason(error)}.") from error
+
+
 def restore(copy: Path, file: Path) -> bool:
     """Put an intact copy in the place of a database that is gone; False when there is one after all.
 

@@ -16,6 +16,7 @@ import pytest
 
 from hpo import mirror, service
 from hpo.errors import DataError, StorageError, StudyChanged, UserError
+from hpo.places import Folder
 from hpo.training import checkpoints
 from storage import backup
 from storage.database import Database
@@ -166,7 +167,7 @@ def test_reports_alone_bring_a_new_snapshot_after_a_while(
     launch(tmp_path, sqlite_url, **SMALL)
     with Database(sqlite_url) as database:
         studies = Studies(database)
-        behind = mirror.StudyMirror(studies, studies.get("branin"), drive / "branin", database.file)
+        behind = mirror.StudyMirror(studies, studies.get("branin"), Folder(drive / "branin"), database.file)
         behind.open()
         behind.reported(0, None)  # type: ignore[arg-type]
         assert behind._thread is None
@@ -307,7 +308,7 @@ def test_a_drive_that_turns_out_to_be_anothers_is_left_alone(tmp_path: Path, sql
     launch(tmp_path, sqlite_url, **SMALL)
     with Database(sqlite_url) as database:
         studies = Studies(database)
-        behind = mirror.StudyMirror(studies, studies.get("branin"), drive / "branin", database.file)
+        behind = mirror.StudyMirror(studies, studies.get("branin"), Folder(drive / "branin"), database.file)
         drive.rename(tmp_path / "away")
         behind.open()
         (tmp_path / "away" / "branin").mkdir()

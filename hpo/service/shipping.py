@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hpo import environment
+from hpo import environment, places
 from hpo.choice import Policy
 from hpo.errors import UserError
 from hpo.evaluation.gains import Gain, gains, main_metrics
@@ -127,7 +127,7 @@ def export(storage: str, name: str, out: Path, *, overwrite: bool = False) -> Mo
             raise UserError(f"{plan.spec.objective} trains no model, so there is nothing to export.")
         bundle = export_model(
             objective.task(job),
-            find_best(Path(job.folder), Path(job.mirror) if job.mirror else None)["model"],
+            find_best(Path(job.folder), places.parse(job.mirror) if job.mirror else None)["model"],
             objective=plan.spec.objective,
             params=shipped.params,
             out=out,

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from hpo import places
 from hpo.errors import TrialFailed
 from hpo.training.batches import Loading, check_accumulation, make_batches
 from hpo.training.blocks import checkpointed_blocks
@@ -141,7 +142,7 @@ class _Fit:
         self.schedule = Schedule.over(settings, epochs=self.job.epochs, updates_per_epoch=self.updates_per_epoch)
         self.state = RunState(self.job, settings, task, self.updater, device)
         self.validation = Validation(self.state, context.event)
-        mirror = Path(self.job.mirror) if self.job.mirror else None
+        mirror = places.parse(self.job.mirror) if self.job.mirror else None
         self.folder = CheckpointFolder(Path(context.folder), settings, context.event, mirror)
         self.saver = Saver(self.state, context, self.folder)
         self.best_outputs: tuple[int, Tensor, Tensor] | None = None  # epoch, outputs, targets

@@ -11,6 +11,7 @@ from torch import nn
 
 from hpo import durable
 from hpo.errors import DataError, TrialFailed
+from hpo.places import Folder
 from hpo.training import checkpoints
 from hpo.training.checkpoints import BEST, LAST, PREVIOUS, START, CheckpointFolder
 from hpo.training.settings import TrainerSettings
@@ -33,7 +34,7 @@ class Events(list[tuple[str, str]]):
 
 def folder_at(path: Path, *, mirror: Path | None = None, **settings: Any) -> tuple[CheckpointFolder, Events]:
     events = Events()
-    return CheckpointFolder(path, TrainerSettings(**settings), events, mirror), events
+    return CheckpointFolder(path, TrainerSettings(**settings), events, mirror and Folder(mirror)), events
 
 
 def newest(path: Path) -> tuple[int | None, Events]:

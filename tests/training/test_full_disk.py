@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from training_kit import Trial, assert_same, make_task, weights
 
+from hpo.places import Folder
 from hpo.training import checkpoints
 from hpo.training.checkpoints import BEST, LAST, PREVIOUS
 from hpo.trial import GO_ON, Decision, Outcome, Point, StopKind
@@ -90,11 +91,11 @@ def test_with_a_mirror_either_place_may_go(tmp_path: Path, where: str) -> None:
     outcome = trial.fit(task)
     assert outcome.reason.kind is StopKind.FINISHED
     if lost is drive:
-        assert kinds(trial, outcome) == ["mirror_failed"]
+        assert set(kinds(trial, outcome)) == {"mirror_failed"}
         assert checkpoints.read(folder / LAST)["epoch"] == 4
     else:
         assert checkpoints.read(drive / "study" / "trial" / LAST)["epoch"] == 4
         shutil.rmtree(folder)
-        best = checkpoints.find_best(folder, drive / "study" / "trial")
+        best = checkpoints.find_best(folder, Folder(drive / "study" / "trial"))
         assert_same(best["model"], weights(task.model))
         assert not (folder / BEST).exists()

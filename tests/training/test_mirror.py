@@ -14,8 +14,9 @@ from test_checkpoints import folder_at, inside, names, state
 
 from hpo import durable
 from hpo.errors import DataError
+from hpo.places import Folder
 from hpo.training import checkpoints
-from hpo.training.checkpoints import BEST, LAST, PREVIOUS, mirror
+from hpo.training.checkpoints import BEST, LAST, PREVIOUS
 from hpo.training.checkpoints.mirror import Mirror
 
 ROOT = Path(__file__).parents[2]
@@ -140,7 +141,7 @@ def test_a_drive_that_is_away_is_told_once_and_caught_up_with(tmp_path: Path) ->
         folder._mirror.wait(10)  # type: ignore[union-attr]
     folder.finish()
     assert events.kinds == ["mirror_failed"]
-    assert "No such file or directory" in events[0][1]
+    assert f"there is no {drive} (mount its drive, or make it)" in events[0][1]
     assert not drive.exists()  # a drive that is not mounted is not made
     drive.mkdir()
     folder.write_last(state(3))
@@ -198,7 +199,7 @@ def test_a_slow_drive_holds_no_writer_up_and_gets_the_newest_version(
         real(source, path, **options)
         copied.append(checkpoints.read(path)["epoch"])
 
-    monkeypatch.setattr(mirror.durable, "copy", slow)
+    monkeypatch.setattr(durable, "copy", slow)
     folder, events = folder_at(here, mirror=there)
     folder.begin(resume=False)
     folder.write_last(state(1))
@@ -215,9 +216,9 @@ def test_a_slow_drive_holds_no_writer_up_and_gets_the_newest_version(
 
 def test_waiting_ends_though_the_drive_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     go_on = threading.Event()
-    monkeypatch.setattr(mirror.durable, "copy", lambda *_, **__: go_on.wait(30))
+    monkeypatch.setattr(durable, "copy", lambda *_, **__: go_on.wait(30))
     (tmp_path / LAST).write_bytes(b"x")
-    behind = Mirror(tmp_path, tmp_path / "there", {})
+    behind = Mirror(tmp_path, Folder(tmp_path / "there"), {})
     behind.copy(LAST)
     assert not behind.wait(0.05)
     assert ["was still behind after 0.05 s" in message for message in behind.news()] == [True]
@@ -231,19 +232,20 @@ def test_the_best_weights_come_from_the_mirror_when_the_folder_has_none(places: 
     folder.write_best(4, {"weight": torch.ones(3)}, {}, {})
     folder.finish()
     shutil.rmtree(here)
-    assert checkpoints.find_best(here, there)["epoch"] == 4
+    assert checkpoints.find_best(here, Folder(there))["epoch"] == 4
     assert folder.best()["epoch"] == 4
     with pytest.raises(DataError, match="There is no checkpoint"):
         checkpoints.find_best(here)
     (there / BEST).write_bytes(b"x")
     with pytest.raises(DataError, match="Nor is it in the mirror"):
-        checkpoints.find_best(here, there)
+        checkpoints.find_best(here, Folder(there))
 
 
 KILLED = """
 import os, random, shutil, signal, sys, time
 from pathlib import Path
 import torch
+from hpo.places import Folder
 from hpo.training import checkpoints
 from hpo.training.checkpoints import CheckpointFolder
 from hpo.training.settings import TrainerSettings
@@ -253,7 +255,8 @@ draw, told_events = random.Random(int(sys.argv[4])), []
 
 
 def folder():
-    return CheckpointFolder(here, TrainerSettings(keep_every=3), lambda kind, message: told_events.append(kind), there)
+    told = lambda kind, message: told_events.append(kind)
+    return CheckpointFolder(here, TrainerSettings(keep_every=3), told, Folder(there))
 
 
 def write_for_ever():

@@ -12,6 +12,8 @@ Only tensors and plain containers go in; everything loads with ``weights_only=Tr
 from __future__ import annotations
 
 import re
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from torch import Tensor
 
 from hpo import durable
 from hpo.errors import DataError, TrialFailed
+from hpo.places import Place
 from hpo.training.checkpoints.file import FORMAT, State, on_cpu, progress, read, save
 from hpo.training.checkpoints.mirror import Mirror
 from hpo.training.settings import TrainerSettings
@@ -30,6 +33,7 @@ BEST = "best.pt"
 START = "start.pt"
 
 _KEPT = re.compile(r"epoch-(\d+)\.pt")
+_FETCHED = ".fetched"  # what was copied here from a mirror that is no folder
 _MIRROR_WAIT_S = 60.0
 _MIRROR_CLEAR_S = 10.0
 
@@ -42,13 +46,13 @@ class CheckpointFolder:
     Args:
         settings: ``keep_best`` and ``keep_every`` count here.
         event: takes a kind and a message, as ``TrialContext.event`` does.
-        mirror: a second folder for the same files.
+        mirror: a second place for the same files.
     """
 
     LAST = LAST
 
     def __init__(
-        self, folder: Path, settings: TrainerSettings, event: Callable[..., None], mirror: Path | None = None
+        self, folder: Path, settings: TrainerSettings, event: Callable[..., None], mirror: Place | None = None
     ) -> None:
         self._folder = folder
         self._keep_best = settings.keep_best if settings.keep_best > 1 else 0  # best.pt is always there
@@ -80,6 +84,7 @@ class CheckpointFolder:
         elif self._mirror is not None and found[1].parent == self._folder:
             for path in (self._folder / LAST, self._folder / BEST, *kept_epochs(self._folder).values()):
                 self._mirror.copy(path.name)
+        shutil.rmtree(self._folder / _FETCHED, ignore_errors=True)
         self._tell()
         return found[0] if found else None
 
@@ -189,11 +194,14 @@ class CheckpointFolder:
     def _there(self) -> list[Path]:
         if self._mirror is None:
             return []
+        place, there = self._mirror.target, self._folder / _FETCHED
         try:
-            return _checkpoints(self._mirror.target)
+            taken = [place.take(name, there) for name in place.names() if name.endswith(".pt")]
         except OSError as error:
-            self._event("mirror_failed", f"Cannot look for checkpoints in {self._mirror.target}: {error.strerror}.")
+            reason = error.strerror or error
+            self._event("mirror_failed", f"Cannot look for checkpoints in {place}: {reason}.")
             return []
+        return _checkpoints(taken[0].parent) if taken else []
 
     def _find(self, paths: Sequence[Path], adopt: bool = True) -> tuple[State, Path] | None:
         """The intact checkpoint that has come furthest, and where it was; broken ones are told."""
@@ -226,7 +234,9 @@ class CheckpointFolder:
             if path == self._folder / PREVIOUS:
                 path.replace(last)
             elif path.parent != self._folder:
-                self._event("checkpoint_from_mirror", f"Went on from {path}: nothing in {self._folder} is as new.")
+                place = self._mirror.target if self._mirror else path.parent
+                told = f"Went on from {path.name} of {place}: nothing in {self._folder} is as new."
+                self._event("checkpoint_from_mirror", told)
                 for lost in (BEST, *(kept.name for kept in kept_epochs(path.parent).values())):
                     if (path.parent / lost).exists() and not (self._folder / lost).exists():
                         durable.copy(path.parent / lost, self._folder / lost)
@@ -283,7 +293,7 @@ class CheckpointFolder:
             self._event("mirror_failed", message)
 
 
-def find_best(folder: Path, mirror: Path | None = None) -> State:
+def find_best(folder: Path, mirror: Place | None = None) -> State:
     """What ``best.pt`` of a trial's folder holds, else that of its mirror: epoch, model, metrics, facts.
 
     Raises:
@@ -295,8 +305,9 @@ def find_best(folder: Path, mirror: Path | None = None) -> State:
         if mirror is None:
             raise
         try:
-            return read(mirror / BEST)
-        except DataError as second:
+            with tempfile.TemporaryDirectory() as scratch:
+                return read(mirror.take(BEST, Path(scratch)))
+        except (DataError, OSError) as second:
             raise DataError(f"{error} Nor is it in the mirror: {second}") from error
 
 

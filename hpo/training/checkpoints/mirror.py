@@ -1,6 +1,6 @@
-"""A trial's checkpoints at a second place, such as a mounted drive, copied behind training's back.
+"""A trial's checkpoints at a second place, a mounted drive or a bucket of S3, copied behind training's back.
 
-A thread copies the newest version of each file, so a slow drive slows nothing down. What
+A thread copies the newest version of each file, so a slow place slows nothing down. What
 fails is kept in mind and tried again with the next file; training never stops for it.
 """
 
@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
 
-from hpo import durable
+from hpo.places import Place
 
 
 class _Task(Enum):
@@ -36,7 +36,7 @@ class Mirror:
         previous: for some names, the name that the copy of until now goes on under.
     """
 
-    def __init__(self, folder: Path, target: Path, previous: Mapping[str, str]) -> None:
+    def __init__(self, folder: Path, target: Place, previous: Mapping[str, str]) -> None:
         self._folder, self.target, self._previous = folder, target, previous
         self._changed = threading.Condition()
         self._wanted: dict[str, _Task] = {}
@@ -87,7 +87,7 @@ class Mirror:
         self._wanted = {**self._failed, **self._wanted}
         self._failed = {}
         if self._wanted and self._thread is None:
-            self._thread = threading.Thread(target=self._work, daemon=True, name=f"mirror {self.target.name}")
+            self._thread = threading.Thread(target=self._work, daemon=True, name=f"mirror {self.target}")
             self._thread.start()
 
     def _work(self) -> None:
@@ -115,17 +115,16 @@ class Mirror:
             return tasks
 
     def _do(self, name: str, task: _Task) -> None:
-        self.target.parent.mkdir(exist_ok=True)
-        self.target.mkdir(exist_ok=True)
+        self.target.make(above=1)
         if task is _Task.CLEAR:
-            for path in self.target.glob("*.pt"):
-                path.unlink(missing_ok=True)
-            durable.remove_unfinished(self.target)
+            for found in self.target.names():
+                if found.endswith(".pt"):
+                    self.target.remove(found)
+            self.target.remove_unfinished()
         elif task is _Task.DELETE:
-            (self.target / name).unlink(missing_ok=True)
+            self.target.remove(name)
         elif (self._folder / name).exists():  # else it has been deleted since
-            previous = self._previous.get(name)
-            durable.copy(self._folder / name, self.target / name, keep=self.target / previous if previous else None)
+            self.target.put(self._folder / name, name, keep=self._previous.get(name))
 
     def _note(self, name: str, task: _Task, error: Exception) -> None:
         reason = getattr(error, "strerror", None) or str(error)
