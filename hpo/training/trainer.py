@@ -166,6 +166,7 @@ class _Fit:
         except _LeaveError as left:
             if left.reason.kind is StopKind.TIME_LIMIT:
                 return self._finish(left.reason)
+            self.folder.leave()
             return Outcome(left.reason, dict(self.state.measured), self.context.take_events())
 
     def _finish(self, reason: StopReason) -> Outcome:

@@ -196,3 +196,22 @@ def test_a_stop_that_comes_with_a_report_leaves_a_checkpoint_of_that_epoch(tmp_p
     trial = Trial(tmp_path, epochs=9, answer=answer, stop_requested=lambda: len(wishes) == 2)
     trial.fit(make_task(), make_settings(checkpoint_every=100))
     assert checkpoints.read(tmp_path / "last.pt")["epoch"] == 2
+
+
+def test_an_interrupted_trial_leaves_its_last_checkpoint_at_the_mirror_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from hpo import durable
+
+    copy = durable.copy
+
+    def slowly(source: Path, path: Path, *, keep: Path | None = None) -> None:
+        time.sleep(0.3)
+        copy(source, path, keep=keep)
+
+    monkeypatch.setattr(durable, "copy", slowly)
+    (tmp_path / "drive").mkdir()
+    there = tmp_path / "drive" / "study" / "trial"
+    trial = Trial(tmp_path / "here", epochs=1000, mirror=str(there), stop_requested=lambda: len(trial.points) == 2)
+    assert trial.fit(make_task()).reason.kind is StopKind.INTERRUPTED
+    assert checkpoints.read(there / "last.pt")["epoch"] == checkpoints.read(tmp_path / "here" / "last.pt")["epoch"] == 2

@@ -36,6 +36,7 @@ _KEPT = re.compile(r"epoch-(\d+)\.pt")
 _FETCHED = ".fetched"  # what was copied here from a mirror that is no folder
 _MIRROR_WAIT_S = 60.0
 _MIRROR_CLEAR_S = 10.0
+_MIRROR_LEAVE_S = 10.0
 
 
 class CheckpointFolder:
@@ -175,6 +176,11 @@ class CheckpointFolder:
             return on_cpu(self._start)
         found = self._find([self._folder / START], adopt=False)
         return found[0] if found else None
+
+    def leave(self) -> None:
+        """Give the mirror a moment: the trial goes on later, perhaps where only the mirror is seen."""
+        if self._mirror is not None:
+            self._mirror.wait(_MIRROR_LEAVE_S)
 
     def finish(self) -> None:
         """Wait for the mirror, a minute at most: the trial has ended and nothing more will be written."""
