@@ -5,7 +5,7 @@
 A neighbour trains all the time with the shared trainer, in a process of its own, with as many
 threads as the subject. Of the subject the same three figures are taken with the neighbour
 (``naive``: at once; ``fair``: as a trial takes them, alone on the device, the neighbour
-standing aside between two updates) and without it (``alone``). Printed is the median over
+standing aside between two updates) and without it (``alone``, the mean of before and after). Printed is the median over
 rounds of each figure's ratio to alone: 1.00 is the truth.
 """
 
@@ -85,11 +85,13 @@ def one_round(widths: list[int], threads: int) -> dict[str, dict[str, float]]:
     own, settings = task(widths), TrainerSettings(threads=threads, batch_size=64)
     batches = make_batches(own.train, "training", 64, CPU, seed=1, shuffle=True)
     subject = meters.Subject(own, batches, settings, CPU)
-    truth = figures(subject)
+    before = figures(subject)
     with neighbour(threads):
         naive = figures(subject)
         with alone(CPU):
             fair = figures(subject)
+    after = figures(subject)
+    truth = {name: (before[name] + after[name]) / 2 for name in before}
     return {
         way: {name: value / truth[name] for name, value in taken.items()}
         for way, taken in (("naive", naive), ("fair", fair))

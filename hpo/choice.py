@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hpo.constraints import broken, least_violated, spoken
 from hpo.errors import ExportFailed, UserError
 from hpo.export.retrain import Luck, luck
 from hpo.pareto import ParetoFront, signs
@@ -32,11 +33,11 @@ class Choice:
 
 
 def top(trials: Sequence[TrialRecord], goals: Sequence[Goal], policy: Policy, count: int) -> list[int]:
-    """The ``count`` best trials under a policy: of the front, or of all with a single goal."""
+    """The ``count`` best feasible trials under a policy: of the front, or of all with a single goal."""
     if len(goals) > 1:
         return ParetoFront.of(trials, goals).ranked(policy)[:count]
     turn = signs(goals)[0]
-    done = [t for t in trials if t.state is TrialState.COMPLETE and t.values is not None]
+    done = [t for t in trials if t.state is TrialState.COMPLETE and t.values is not None and t.is_feasible]
     return [t.number for t in sorted(done, key=lambda t: (t.values[0] * turn, t.number))[:count]]  # type: ignore[index]
 
 
@@ -55,12 +56,14 @@ def choose(snapshot: Snapshot, spec: StudySpec, pick: Policy | None = None, wher
     confirmed: half of them would hold one trial's mean against another's luck.
 
     Raises:
-        UserError: no completed trial is left, or the policy or a comparison is wrong.
+        UserError: no completed trial is left, or none that is feasible, or the policy or a
+            comparison is wrong.
     """
     goals, count = snapshot.study.goals, spec.retrain.confirm
     policy = pick or spec.retrain.pick
     trials = filtered(snapshot.trials, where)
     front = ParetoFront.of(trials, goals)
+    _check_feasible(trials, snapshot.study.constraints)
     if where and not len(front):
         raise UserError(f"No completed trial has {' and '.join(where)}.")
     number = front.pick(policy)
@@ -71,6 +74,16 @@ def choose(snapshot: Snapshot, spec: StudySpec, pick: Policy | None = None, wher
         return Choice(number if confirmed is None else confirmed.winner, front, confirmed)
     own = confirmations(top(snapshot.trials, goals, spec.retrain.pick, count), spec)
     return Choice(number, front, unfinished=bool(own and runs) and not _is_over(own, runs))
+
+
+def _check_feasible(trials: Sequence[TrialRecord], constraints: Sequence[str]) -> None:
+    done = [trial for trial in trials if trial.state is TrialState.COMPLETE]
+    if done and not any(trial.is_feasible for trial in done):
+        nearest = least_violated(done)
+        raise UserError(
+            f"None of the {len(done)} completed trials keeps to every constraint. The nearest is trial "
+            f"{nearest.number}, which breaks {spoken(broken(constraints, nearest))}."
+        )
 
 
 def _is_over(wanted: Sequence[tuple[int, int]], runs: Sequence[TrialRecord]) -> bool:

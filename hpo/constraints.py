@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from hpo.errors import UserError
+from hpo.trial import TrialRecord
 
 _FORM = re.compile(r"\s*([\w.\-]+)\s*(<=|>=)\s*(\S+)\s*")
 
@@ -45,6 +46,24 @@ class Constraint:
 
     def __str__(self) -> str:
         return f"{self.metric} {self.operator} {self.bound:g}"
+
+
+def broken(names: Sequence[str], trial: TrialRecord) -> dict[str, float]:
+    """The constraints that a trial breaks, by name, and by how much; infinite where its metric has no value."""
+    return {name: violation for name, violation in zip(names, trial.violations, strict=False) if violation > 0}
+
+
+def spoken(broken: Mapping[str, float]) -> str:
+    """What is ``broken``, in words."""
+    return ", ".join(
+        f"{name} by {violation:.4g}" if math.isfinite(violation) else f"{name} (no value)"
+        for name, violation in broken.items()
+    )
+
+
+def least_violated(trials: Sequence[TrialRecord]) -> TrialRecord:
+    """The trial whose violations add up to least, as Optuna's samplers compare them; of equal ones the first."""
+    return min(trials, key=lambda trial: (sum(v for v in trial.violations if v > 0), trial.number))
 
 
 def violations(constraints: tuple[Constraint, ...], metrics: Mapping[str, float]) -> tuple[float, ...]:

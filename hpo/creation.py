@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from hpo import earlier
 from hpo.errors import StudyChanged, StudyFileError, UserError
 from hpo.mirror import MARKER, say
 from hpo.plan import Plan
 from hpo.trial import Event, TrialRecord
 from objectives import registry
 from storage import codec
+from storage.exchange.portable import PortableTrial
 from storage.records import StudyRecord
 from storage.studies import StoredStudy, Studies
 
@@ -28,7 +31,7 @@ def create_or_check(studies: Studies, plan: Plan, text: str, runs: Path, *, rest
     """
     study = studies.find(plan.name)
     if study is None:
-        return _create(studies, plan, text, runs)
+        return create(studies, plan, text, runs)
     if study.record.digest != plan.digest:
         lines = "\n  ".join(plan.differences(study.identity))
         raise StudyChanged(
@@ -41,7 +44,7 @@ def create_or_check(studies: Studies, plan: Plan, text: str, runs: Path, *, rest
         raise StudyFileError(
             f"budget.trials is {trials}, but study {plan.name!r} has {len(records)} trials already; it can only grow."
         )
-    _check_enqueued(plan, records)
+    _check_enqueued(replace(plan, warm_points=earlier.kept_points(studies, study)), records)
     return _with_folder(studies, study, plan, runs if restored else None)
 
 
@@ -53,7 +56,13 @@ def owns_folder(study: StoredStudy) -> bool:
         return False
 
 
-def _create(studies: Studies, plan: Plan, text: str, runs: Path) -> StoredStudy:
+def create(studies: Studies, plan: Plan, text: str, runs: Path, trials: Sequence[PortableTrial] = ()) -> StoredStudy:
+    """The new study of a plan, with its folder under ``runs``, and imported ``trials`` to begin with.
+
+    Raises:
+        UserError: as ``create_or_check``, or there is such a study.
+    """
+    warm = earlier.warm_points(studies, plan)
     record = StudyRecord(
         name=plan.name,
         objective=plan.spec.objective,
@@ -63,12 +72,16 @@ def _create(studies: Studies, plan: Plan, text: str, runs: Path) -> StoredStudy:
         monitor=plan.monitor,
         data_fingerprint=plan.data_fingerprint,
         created_at=codec.now(),
+        constraints=tuple(map(str, plan.constraints)),
     )
     folder = (runs / plan.name).resolve()
     _make_folder(folder)
     study = studies.create(
-        record, identity=plan.identity(), space=plan.space, folder=str(folder), import_from=plan.import_from
-    )
+        record, identity=plan.identity(), space=plan.space, folder=str(folder), import_from=plan.import_from,
+        trials=trials, events=() if warm is None else (earlier.event(plan, warm),),
+    )  # fmt: skip
+    if warm is not None and plan.spec.warm_start is not None:
+        say(f"hpo: Warm start from study {plan.spec.warm_start.study!r}: {warm}.")
     (folder / MARKER).write_text(record.created_at, encoding="utf-8")
     _keep_split(studies, study, plan)
     return study
@@ -106,7 +119,7 @@ def _make_folder(folder: Path) -> None:
 def _check_enqueued(plan: Plan, records: Sequence[TrialRecord]) -> None:
     """Points that were run keep their place; new ones may only be appended."""
     used = [record for record in records if record.enqueued]
-    for i, record in enumerate(used):
+    for i, record in enumerate(used[len(plan.warm_points) :]):
         point = plan.spec.enqueue[i] if i < len(plan.spec.enqueue) else None
         if point is None or any(record.params.get(name) != value for name, value in point.items()):
             raise StudyFileError(

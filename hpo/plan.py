@@ -14,7 +14,7 @@ from hpo.places import Place
 from hpo.spec import StudySpec
 from hpo.training.health import Rule
 from hpo.training.settings import TrainerSettings
-from hpo.trial import Goal
+from hpo.trial import Goal, Params
 from search_spaces import SearchSpace
 
 
@@ -35,6 +35,7 @@ class Plan:
     import_from: str | None = None
     rules: tuple[Rule, ...] = ()
     constraints: tuple[Constraint, ...] = ()
+    warm_points: tuple[Params, ...] = ()  # of an earlier study; known once this one is created
 
     @property
     def mirror(self) -> Place | None:
@@ -44,6 +45,11 @@ class Plan:
     @property
     def name(self) -> str:
         return self.spec.name
+
+    @property
+    def first_points(self) -> tuple[Params, ...]:
+        """What is tried before the sampler proposes, in order: points of an earlier study, then ``enqueue``."""
+        return (*self.warm_points, *self.spec.enqueue)
 
     @property
     def gpu_share(self) -> float:
@@ -66,6 +72,8 @@ class Plan:
             "goals": [[goal.metric, str(goal.direction)] for goal in self.goals],
             # Left out where there are none, so that studies of before keep their digest.
             **({"constraints": [str(c) for c in self.constraints]} if self.constraints else {}),
+            # Where the earlier study lies may change: it was read when this one was created.
+            **({"warm_start": spec.warm_start.model_dump(exclude={"storage"})} if spec.warm_start else {}),
             "search_space": self.space.to_dict(),
             "sampler": spec.sampler.model_dump(),
             "pruner": spec.pruner.model_dump(),

@@ -5,12 +5,13 @@ Whatever is wrong is found here, before anything has been written.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 from pydantic import ValidationError
 
-from hpo import runners
+from hpo import earlier, runners
 from hpo.constraints import Constraint
 from hpo.errors import StudyFileError, UnknownName, UserError
 from hpo.evaluation import gates
@@ -43,6 +44,8 @@ def resolve(spec: StudySpec, source: str = "study file", import_from: str | None
         plan = _plan(spec, import_from)
         check_search(search_settings(plan))
         _check_enqueued(plan)
+        earlier.check(plan)
+        _check_stop(plan)
     except UserError as error:
         raise StudyFileError(f"{source}: {error}") from error
     return plan
@@ -64,8 +67,11 @@ def search_settings(plan: Plan) -> SearchSettings:
         pruner=spec.pruner.name,
         pruner_options=options,
         watched=watched,
+        once=frozenset(name for name, facts in metrics.items() if facts.once),
+        epochs=spec.budget.epochs,
         concurrency=spec.concurrency,
         deterministic=spec.deterministic,
+        constraints=tuple(map(str, plan.constraints)),
     )
 
 
@@ -278,6 +284,21 @@ def _check_enqueued(plan: Plan) -> None:
             raise StudyFileError(f"enqueue[{i}]: {error}") from None
 
 
+def _check_stop(plan: Plan) -> None:
+    stop, goals = plan.spec.stop, [goal.metric for goal in plan.goals]
+    for name, value in stop.target.items():
+        if name not in goals:
+            raise StudyFileError(f"stop.target: {UnknownName('goal', name, goals)}")
+        if not math.isfinite(value):
+            raise StudyFileError(f"stop.target: {name} must be a finite number; got {value}.")
+    trials = plan.spec.budget.trials
+    if stop.no_improvement is not None and trials is not None and stop.no_improvement >= trials - 1:
+        raise StudyFileError(
+            f"stop.no_improvement: {stop.no_improvement} trials without an improvement can never stop a search of "
+            f"{trials} before its end; take fewer, or leave it out."
+        )
+
+
 def _check_pick(plan: Plan) -> None:
     metrics = [goal.metric for goal in plan.goals]
     pick = plan.spec.retrain.pick
@@ -305,8 +326,18 @@ def _check_determinism(plan: Plan, metrics: Mapping[str, Metric]) -> None:
     for field, goal in (("the metric that decides the best epoch", plan.monitor), ("pruner.watch", watched)):
         if metrics[goal.metric].timing:
             raise StudyFileError(f"deterministic: {field} is {goal.metric}, which depends on the clock.")
-    if plan.spec.budget.timeout is not None:
-        raise StudyFileError("deterministic: a timeout ends the study at another trial each time; use budget.trials.")
+    spec = plan.spec
+    clocks = {
+        "budget.timeout": spec.budget.timeout, "limits.time": spec.limits.time, "limits.silence": spec.limits.silence,
+        "stop.hours": spec.stop.hours, "trainer.time_limit": plan.trainer.time_limit,
+        "search_space: time_limit": plan.space.get("time_limit"),
+    }  # fmt: skip
+    for field, value in clocks.items():
+        if value is not None:
+            raise StudyFileError(
+                f"deterministic: {field} goes by the clock, so it would end another trial, or the same one at another "
+                "epoch, each time; leave one of the two out."
+            )
 
 
 def _check_devices(plan: Plan) -> None:

@@ -8,23 +8,26 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
-from hpo import environment, mirror, runners
+from hpo import earlier, environment, mirror, runners
 from hpo.choice import confirmations, top
 from hpo.errors import StorageError, StorageLost, StudyChanged, UserError
 from hpo.interrupt import Interrupt
 from hpo.plan import Plan
 from hpo.resolve import resolve, search_settings
 from hpo.roles import JobSource, Listener
+from hpo.runners import address
 from hpo.spec import StudySpec
+from hpo.strategies.stopping import StopRules
 from hpo.study import FixedJobs, FixedRun, Study
-from hpo.trial import TrialRecord
+from hpo.trial import Event, TrialRecord
 from storage import codec
 from storage.database import Database
-from storage.leases import Lease
+from storage.leases import DRAIN, Lease
 from storage.records import CONFIRM, SEARCH, LaunchRecord
 from storage.studies import StoredStudy, Studies
 
@@ -41,20 +44,28 @@ class Session:
     runner: str
     interrupt: Interrupt
     listeners: Sequence[Listener] = ()
+    ray_address: str | None = None
 
     def run(self, source: JobSource) -> None:
         resources = self.plan.spec.resources
         run = runners.find(self.runner)
         with self.interrupt.watching(source):
-            run(source, workers=self.workers, cpus=resources.cpus, gpus=resources.gpus)
+            run(source, workers=self.workers, cpus=resources.cpus, gpus=resources.gpus, site=self._site())
+
+    def _site(self) -> runners.Site:
+        mirror = () if self.plan.mirror is None else (str(self.plan.mirror),)
+        folder = str(Path(self.study.folder).absolute())
+        return runners.Site(self.ray_address, (folder, *mirror), self.plan.import_from)
 
 
-def check_runner(plan: Plan, runner: str | None, workers: int | None) -> None:
+def check_runner(plan: Plan, runner: str | None, workers: int | None, ray_address: str | None = None) -> None:
     """Refuse a runner or a number of workers that cannot be, before anything is written.
 
     Raises:
-        UserError: no such runner, or more workers than trials may be in flight.
+        UserError: no such runner, more workers than trials may be in flight, or no cluster there.
     """
+    if ray_address is not None:
+        address.check(ray_address)
     runners.find_name(runner or plan.spec.runner)
     concurrency = plan.spec.concurrency
     if workers is not None and not 1 <= workers <= concurrency:
@@ -70,6 +81,7 @@ def open_session(
     runner: str | None,
     workers: int | None,
     interrupt: Interrupt | None,
+    ray_address: str | None = None,
 ) -> Iterator[Session]:
     """Hold the lease and a launch record around some work on a study.
 
@@ -77,18 +89,20 @@ def open_session(
         UserError: as ``check_runner`` and ``mirror.check``; StudyBusy when a live process holds the lease.
         StorageLost: the database failed, or another process took the study over.
     """
-    check_runner(plan, runner, workers)
+    check_runner(plan, runner, workers, ray_address)
     mirror.check(plan, study, database.file)
     interrupt = interrupt or Interrupt()
     behind = mirror.StudyMirror(studies, study, plan.mirror, database.file) if plan.mirror is not None else None
     try:
-        with Lease(database, study.id, study.name, on_lost=interrupt.request) as lease:
+        with Lease(database, study.id, study.name, interrupt.request, _obeying(interrupt)) as lease:
             launch = _Launch(studies, study, plan, runner or plan.spec.runner, workers or plan.spec.concurrency)
             with launch.recorded(interrupt) as number:
                 if behind is not None:
                     behind.open()
                 listeners = () if behind is None else (behind,)
-                yield Session(plan, study, studies, number, launch.workers, launch.runner, interrupt, listeners)
+                yield Session(
+                    plan, study, studies, number, launch.workers, launch.runner, interrupt, listeners, ray_address
+                )
             if lease.lost:
                 raise StorageLost(f"Another process took study {study.name!r} over; this one has stopped.")
     except StorageError as error:
@@ -96,6 +110,15 @@ def open_session(
     finally:
         if behind is not None:  # after the launch's own end, so that the last snapshot has it
             behind.close()
+
+
+def _obeying(interrupt: Interrupt) -> Callable[[str], None]:
+    def obey(wish: str) -> None:
+        interrupt.obey(wish)
+        what = "what runs goes on to its end" if wish == DRAIN else "what runs stops with a checkpoint"
+        mirror.say(f"hpo: Asked to stop by hpo stop: nothing more is started, {what}.")
+
+    return obey
 
 
 @dataclass(frozen=True)
@@ -112,7 +135,7 @@ class _Launch:
     def recorded(self, interrupt: Interrupt) -> Iterator[int]:
         may_change = {
             "budget", "resources", "retrain", "export", "enqueue", "validation", "gates", "baselines", "mirror",
-            "stop", "limits", "warm_start",
+            "stop", "limits",
         }  # fmt: skip
         settings = self.plan.spec.model_dump(mode="json", include=may_change)
         record = LaunchRecord(
@@ -123,7 +146,7 @@ class _Launch:
         how = "failed"
         try:
             yield launch
-            how = "interrupted" if interrupt.requested else "done"
+            how = interrupt.how
         except BaseException as error:
             how = f"failed: {type(error).__name__}"
             raise
@@ -132,10 +155,14 @@ class _Launch:
             # A launch without an end is what a database that went away leaves behind; the
             # error that brought us here says more than a second one would.
             with contextlib.suppress(StorageError):
+                if how == "stopped":
+                    left = "what ran was stopped with a checkpoint" if interrupt.at_once else "what ran came to its end"
+                    self.studies.add_event(self.study, Event("stopped", f"by hpo stop: {left}"))
                 self.studies.end_launch(launch, how)
 
 
-def run_search(session: Session) -> None:
+def run_search(session: Session) -> str | None:
+    """Run the search of a session; why it ended before its budget was spent, if it did."""
     from hpo.search.view import Search
 
     study, plan = session.study, session.plan
@@ -145,8 +172,23 @@ def run_search(session: Session) -> None:
         return Search(settings, records, study.search_state)
 
     trials = session.studies.trials(study, SEARCH, session.launch)
-    session.run(Study(plan, trials, study.folder, make_search, session.listeners))
+    stopping = StopRules(
+        plan.goals, plan.spec.stop, lag=plan.spec.concurrency if plan.spec.deterministic else None,
+        worked_s=trials.worked_s,
+    )  # fmt: skip
+    plan = replace(plan, warm_points=earlier.kept_points(session.studies, study))
+    search = Study(plan, trials, study.folder, make_search, session.listeners, stopping)
+    session.run(search)
     _settle_reference(session)
+    return _told(session, search.over)
+
+
+def _told(session: Session, reason: str | None) -> str | None:
+    """Why a rule ended the search, kept with the study when it is news."""
+    known = session.studies.events(session.study, "stop_rule")
+    if reason is not None and (not known or known[-1].message != reason):
+        session.studies.add_event(session.study, Event("stop_rule", reason))
+    return reason
 
 
 def _settle_reference(session: Session) -> None:
@@ -158,7 +200,7 @@ def _settle_reference(session: Session) -> None:
     if session.study.record.reference_point is not None or len(session.plan.goals) < 2:
         return
     records = session.studies.trials(session.study).records()
-    values = [record.values for record in records if record.values is not None]
+    values = [record.values for record in records if record.values is not None and record.is_feasible]
     if len(values) >= 2:
         session.studies.set_reference_point(session.study, reference_point(np.array(values), session.plan.goals))
 

@@ -41,12 +41,17 @@ def _space(objective: Objective) -> list[str]:
     return lines + [f"  {name}: {_flow(fields)}" for name, fields in objective.space.to_dict().items()]
 
 
-def _tail(objective: Objective) -> list[str]:
+def _pruner(objective: Objective) -> dict[str, Any]:
+    if len(objective.default_goals) > 1:
+        return {"name": "any", "of": [{"name": "pareto_median", "keep": 0.75}, {"name": "hopeless"}]}
     watch = next((m for m in objective.default_goals if not objective.metrics[m].once), None)
-    pruner = {"name": "median", "startup_trials": 5, "warmup_steps": 2, **({"watch": watch} if watch else {})}
+    return {"name": "median", "startup_trials": 5, "warmup_steps": 2, **({"watch": watch} if watch else {})}
+
+
+def _tail(objective: Objective) -> list[str]:
     lines = [
         "sampler: {name: tpe}  # gp, grid, nsga2, nsga3, qmc, random, tpe",
-        f"pruner: {_flow(pruner)}  # none, median, percentile, patient, threshold",
+        f"pruner: {_flow(_pruner(objective))}  # or none, successive_halving, pareto_asha, ...",
         "budget: {trials: 30, epochs: 20}  # timeout: 30m limits one launch",
         "seed: 0",
         "concurrency: 2  # trials in flight",

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hpo.constraints import violations
+from hpo.failures import Streak
 from hpo.plan import Plan
 from hpo.roles import Listener, SearchRole, StoppingRole, Store
 from hpo.trial import (
@@ -38,8 +39,7 @@ from hpo.trial import (
 
 INTERRUPTED = StopReason(StopKind.INTERRUPTED, "asked to stop; goes on when the study is launched again")
 
-
-FAILURES_IN_A_ROW = 10  # after which a launch stops starting trials: something else is wrong
+FAILURES_IN_A_ROW = 10  # of one kind, after which a launch starts no more trials: something else is wrong
 MAX_LOSSES = 3  # workers that may die under a trial in one launch
 MAX_DEATHS = 5  # workers and drivers that may die under it in all
 
@@ -62,9 +62,13 @@ class _Source:
         self._queued: list[TrialRecord] = []
         self._heard: set[int] = set()  # who has reported in its present attempt
         self._losses: dict[int, int] = {}
+        self._retries: dict[int, int] = {}  # how often a failed trial was taken up again, in all launches
         self._workers: dict[int, str] = {}  # who began a trial and has not reported yet
         self._stop_requested = False
-        self._failures = 0  # in a row, in this launch
+        self._is_draining = False
+        self._is_deterministic = plan.spec.deterministic
+        self._marked: set[int] = set()  # those that are known to break the promise of a deterministic study
+        self._streak = self._new_streak()
 
     @property
     def stop_requested(self) -> bool:
@@ -74,6 +78,10 @@ class _Source:
         """Start nothing more; stop what runs at its next step, with a checkpoint."""
         self._stop_requested = True
 
+    def drain(self) -> None:
+        """Start nothing more; what runs goes on to its end."""
+        self._is_draining = True
+
     def working(self, number: int, worker: str) -> None:
         """Note who runs a trial; kept with what it reports next, which saves a transaction."""
         self._workers[number] = worker
@@ -81,6 +89,7 @@ class _Source:
     def report(self, number: int, point: Point) -> Decision:
         """Keep a step (durably, before anybody judges it) and answer go on or stop."""
         record, curve = self._running[number], self._curves[number]
+        point = replace(point, events=self._with_mark(number, point.events))
         first = number not in self._heard
         self._store.add_point(
             number, point, attempt=record.attempts, first=first, worker=self._workers.pop(number, None)
@@ -104,13 +113,15 @@ class _Source:
         points = tuple(point for _, point in sorted(self._curves[number].items()))
         best = best_point(points, self._plan.monitor, self._plan.spec.report)
         metrics = {**(best.metrics if best else {}), **outcome.metrics}
-        reason, values = self._retried(number, outcome.reason), None
+        reason, values = self._taken_up(number, outcome.reason), None
         if reason.state is TrialState.COMPLETE:
             values = goal_values(self._plan.goals, metrics)
             if values is None:
                 reason = StopReason(StopKind.ERROR, _missing(self._plan.goals, metrics, points))
         broken = violations(self._plan.constraints, metrics) if values is not None else ()
-        events = outcome.events
+        events = self._with_mark(number, outcome.events, reason)
+        if reason.kind is StopKind.RETRY:
+            events = (*events, Event("retry", reason.message, {"attempt": record.attempts}))
         if reason.details:
             events = (*events, Event(reason.kind, reason.message, dict(reason.details)))
         self._store.finish(
@@ -136,7 +147,8 @@ class _Source:
 
         Returns the records of all trials, with their points.
         """
-        records, losses = self._store.records(points=True), self._store.losses()
+        records, losses = self._store.records(points=True), self._store.ended(StopKind.LOST)
+        self._retries = self._store.ended(StopKind.RETRY)
         for i, record in enumerate(records):
             if record.state is TrialState.RUNNING:
                 reason = _after_death(losses.get(record.number, 0) + 1)
@@ -148,8 +160,10 @@ class _Source:
                 self._queued.append(record)
         return records
 
-    def _retried(self, number: int, reason: StopReason) -> StopReason:
-        """The reason as it is, or an error once a trial has lost its worker too often."""
+    def _taken_up(self, number: int, reason: StopReason) -> StopReason:
+        """The reason as it is, or as it becomes because the trial is taken up again, or no longer is."""
+        if reason.kind is StopKind.ERROR:
+            return self._after_error(number, reason)
         if reason.kind is not StopKind.LOST and (reason.kind is not StopKind.INTERRUPTED or self._stop_requested):
             return reason
         self._losses[number] = self._losses.get(number, 0) + 1
@@ -157,16 +171,38 @@ class _Source:
             return reason
         return StopReason(StopKind.ERROR, f"lost its worker {MAX_LOSSES} times; the last time: {reason.message}")
 
+    def _after_error(self, number: int, reason: StopReason) -> StopReason:
+        """A trial that failed is taken up again as often as ``limits.failures`` allows."""
+        allowed, before = self._plan.spec.limits.failures, self._retries.get(number, 0)
+        if before < allowed:
+            self._retries[number] = before + 1
+            again = f"goes on from its last checkpoint, time {before + 1} of {allowed}"
+            return StopReason(StopKind.RETRY, f"{reason.message}; {again}")
+        if not before:
+            return reason
+        return StopReason(StopKind.ERROR, f"failed {before + 1} times; the last time: {reason.message}")
+
+    def _with_mark(self, number: int, events: tuple[Event, ...], reason: StopReason | None = None) -> tuple[Event, ...]:
+        """``events``, and one more when a deterministic study can no longer promise this trial."""
+        is_short = reason is not None and reason.kind is StopKind.OUT_OF_MEMORY
+        is_changed = is_short or any(event.kind == "recovery" for event in events)
+        if not self._is_deterministic or not is_changed or number in self._marked:
+            return events
+        self._marked.add(number)
+        what = "it ran out of memory" if is_short else "it recovered"
+        return (*events, Event("promise_broken", f"{what}, which need not happen again when the study is repeated"))
+
     def _judge(self, number: int, point: Point) -> StopReason | None:
         return None
 
     def _ended(self, record: TrialRecord) -> None:
-        if record.state.is_finished:
-            self._failures = self._failures + 1 if record.state is TrialState.FAIL else 0
+        self._streak.finished(record)
 
-    def _gives_up(self) -> bool:
-        """Whether so many trials failed in a row that something else must be wrong."""
-        return self._failures >= max(FAILURES_IN_A_ROW, 3 * self._plan.spec.concurrency)
+    def _new_streak(self) -> Streak:
+        return Streak(max(FAILURES_IN_A_ROW, 3 * self._plan.spec.concurrency))
+
+    def _asked_to_stop(self) -> Done | None:
+        return Done("asked to stop") if self._stop_requested or self._is_draining else None
 
     def _run(self, record: TrialRecord, job: Job) -> Job:
         self._running[record.number] = record
@@ -179,8 +215,9 @@ class _Source:
         """The first queued trial, from its checkpoint."""
         record = self._queued.pop(0)
         record = replace(record, state=TrialState.RUNNING, attempts=record.attempts + 1)
+        spent_s = self._store.worked_s(record.number) if self._plan.spec.limits.time is not None else 0.0
         self._store.restart(record.number, record.attempts)
-        return self._run(record, self._job(record, resume=True))
+        return self._run(record, replace(self._job(record, resume=True), spent_s=spent_s))
 
     def _job(self, record: TrialRecord, *, resume: bool = False) -> Job:
         return make_job(self._plan, record, self._series, self._folder, resume=resume)
@@ -189,8 +226,10 @@ class _Source:
 class Study(_Source):
     """A search: trials come from ``search`` until the budget is spent.
 
-    Call ``resume`` before the first ``ask``; it returns what the search must be fed with.
+    ``over`` is why it ended before that; None while it has not.
     """
+
+    over: str | None = None
 
     def __init__(
         self,
@@ -212,24 +251,25 @@ class Study(_Source):
         self._search = make_search(records)
         self._stopping = stopping
         if stopping is not None:
-            for record in records:
+            for record in sorted(records, key=lambda record: record.finished_at or ""):  # in the order they ended
                 stopping.finished(record)
 
     def ask(self) -> Job | Wait | Done:
         """The next job; Wait while others must report first; Done when none will come."""
-        if self._stop_requested:
-            return Done("asked to stop")
+        if asked := self._asked_to_stop():
+            return asked
         if len(self._running) >= self._plan.spec.concurrency:
             return Wait("as many trials as the study's concurrency are running")
         if self._queued:
             return self._again()
-        if self._gives_up():
-            return Done(f"the last {self._failures} trials all failed")
-        spent = self._budget_spent()
-        if spent is not None:
+        if spent := self._budget_spent():
             return Done(spent)
         if not self._search.may_ask(self._next):
             return Wait("deterministic: an earlier trial must end first")
+        # Only now: what these look at must have ended, or the end would depend on who was faster.
+        self.over = self._why_over()
+        if self.over is not None:
+            return Done(self.over)
         return self._new()
 
     def _budget_spent(self) -> str | None:
@@ -238,13 +278,23 @@ class Study(_Source):
             return f"all {budget.trials} trials have been started"
         if self._deadline is not None and self._clock() >= self._deadline:
             return f"the time limit of {budget.timeout:g} s has passed"
-        if self._search.is_exhausted(self._next, self._enqueued):
-            return "every point of the grid has been tried"
+        return None
+
+    def _why_over(self) -> str | None:
+        """Why the trials so far are a reason to start no other."""
+        if self._enqueued >= len(self._plan.first_points) and self._search.is_exhausted():
+            return "every point of the space has been tried"
+        if spent := self._streak.spent(self._next):
+            return spent
         return self._stopping.spent(self._next) if self._stopping else None
 
+    def _new_streak(self) -> Streak:
+        usual = super()._new_streak()
+        return usual if not self._is_deterministic else Streak(usual.limit, self._plan.spec.concurrency)
+
     def _new(self) -> Job:
-        number, spec = self._next, self._plan.spec
-        fixed = spec.enqueue[self._enqueued] if self._enqueued < len(spec.enqueue) else None
+        number, spec, first = self._next, self._plan.spec, self._plan.first_points
+        fixed = first[self._enqueued] if self._enqueued < len(first) else None
         proposal = self._search.propose(number, fixed)
         record = self._store.start(
             number, proposal.params, seed=derive_seed(spec.seed, number, "trial"), epochs=spec.budget.epochs,
@@ -281,7 +331,7 @@ class FixedRun:
 class FixedJobs(_Source):
     """A given list of runs of known parameters: confirmations, retrain seeds, folds.
 
-    What the store already holds finished is not run again.
+    What the store already holds finished is not run again, unless it is wanted ``anew``.
     """
 
     def __init__(
@@ -294,6 +344,7 @@ class FixedJobs(_Source):
         *,
         epochs: int,
         use_test: bool = False,
+        anew: bool = False,
         listeners: Sequence[Listener] = (),
     ) -> None:
         super().__init__(plan, store, folder, series, listeners)
@@ -304,16 +355,16 @@ class FixedJobs(_Source):
         self._keys = [_key(run) for run in wanted]
         mine = [r for r in records if _key(r) in self._keys and r.epochs == epochs]
         self._queued = [r for r in self._queued if r in mine]
-        settled = {_key(r) for r in mine if r.state is not TrialState.FAIL}
+        settled = {_key(r) for r in (self._queued if anew else mine) if r.state is not TrialState.FAIL}
         self._wanted = [run for run in wanted if _key(run) not in settled]
 
     def ask(self) -> Job | Wait | Done:
-        if self._stop_requested:
-            return Done("asked to stop")
+        if asked := self._asked_to_stop():
+            return asked
         if self._queued:
             return self._again()
-        if self._gives_up():
-            return Done(f"the last {self._failures} runs all failed")
+        if spent := self._streak.spent(self._next):
+            return Done(spent)
         if not self._wanted:
             return Done("all runs have been started")
         run = self._wanted.pop(0)

@@ -29,7 +29,7 @@ def stopping_on_signals(command: str) -> Iterator[Interrupt]:
     def on_signal(number: int, frame: object) -> None:
         # Not through rich and not through sys.stderr: the code that this handler interrupts
         # may hold their locks.
-        if interrupt.requested:
+        if interrupt.at_once:
             # No cleanup: every acknowledged report is committed, and the next launch settles the rest.
             os.write(2, f"\nLeft at once. Go on with: {command}\n".encode())
             os._exit(130)
@@ -41,6 +41,8 @@ def stopping_on_signals(command: str) -> Iterator[Interrupt]:
     before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield interrupt
+        if interrupt.how == "stopped":
+            say(f"Stopped by hpo stop. Go on with: {command}")
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -79,9 +81,11 @@ def command_line(command: str, **options: Any) -> str:
             continue
         if name == "runs" and (value == Path("runs") or os.environ.get("HPO_RUNS") == str(value)):
             continue
+        if name == "ray_address" and os.environ.get("HPO_RAY_ADDRESS") == value:
+            continue
         # A password in a URL stays out of what a terminal keeps.
         shown = re.sub(r"(://[^:/@]*:)[^@]*@", r"\1***@", str(value))
-        words += [f"--{name}", shlex.quote(shown)]
+        words += [f"--{name.replace('_', '-')}", shlex.quote(shown)]
     return " ".join(words)
 
 

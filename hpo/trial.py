@@ -77,6 +77,7 @@ class StopKind(StrEnum):
     PRUNED = "pruned"  # the study's pruner said so
     INTERRUPTED = "interrupted"  # asked to stop from outside; can go on later
     LOST = "lost"  # its process or worker died; can go on later
+    RETRY = "retry"  # failed, and is taken up again
     OUT_OF_MEMORY = "out_of_memory"  # does not fit on its device, or into its share of it
     ERROR = "error"
 
@@ -88,6 +89,7 @@ _STATE_AFTER = {
     StopKind.PRUNED: TrialState.PRUNED,
     StopKind.INTERRUPTED: TrialState.QUEUED,
     StopKind.LOST: TrialState.QUEUED,
+    StopKind.RETRY: TrialState.QUEUED,
     StopKind.OUT_OF_MEMORY: TrialState.FAIL,
     StopKind.ERROR: TrialState.FAIL,
 }
@@ -168,7 +170,8 @@ class Job:
     ``mirror`` is a second folder for the checkpoints. ``rules`` say what is healthy.
     ``gpu_share`` is the part of each of its GPUs' memory that it may use.
     ``time_limit_s`` and ``silence_limit_s`` are for the runner, which ends a trial that takes
-    longer in all, or that reports nothing for so long, even one that hangs.
+    longer in all, or that reports nothing for so long, even one that hangs. ``spent_s`` is what
+    its earlier attempts took.
     ``import_from`` is a folder appended to ``sys.path`` so that an objective given as
     ``package.module:Class`` beside its study file can be found.
     """
@@ -198,6 +201,7 @@ class Job:
     gpu_share: float = 1.0
     time_limit_s: float | None = None
     silence_limit_s: float | None = None
+    spent_s: float = 0.0
     import_from: str | None = None
 
 

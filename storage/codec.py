@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,7 +21,13 @@ def dump(value: Any) -> str:
 
 def load(text: str) -> Any:
     """What ``dump`` was given (tuples come back as lists)."""
-    return json.loads(text, object_hook=_unspell)
+    # Calling the hook for every object is most of what reading a study's curves would cost.
+    return json.loads(text, object_hook=_unspell) if '"float"' in text else json.loads(text)
+
+
+def load_all(texts: Iterable[str]) -> list[Any]:
+    """``load`` of each text; for many small ones this takes less than half the time."""
+    return list(load(f"[{','.join(texts)}]"))
 
 
 def storable(text: str) -> str:
@@ -34,6 +41,17 @@ def storable(text: str) -> str:
 def now() -> str:
     """This moment in UTC, ISO 8601 with microseconds."""
     return datetime.now(UTC).isoformat(timespec="microseconds")
+
+
+def moment(text: str) -> str:
+    """A moment in ISO 8601 as ``now`` writes it; one without a time zone is taken for UTC.
+
+    Raises:
+        ValueError: it is no moment.
+    """
+    found = datetime.fromisoformat(text)
+    found = found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+    return found.isoformat(timespec="microseconds")
 
 
 def seconds_between(first: str, last: str) -> float:

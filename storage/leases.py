@@ -10,13 +10,15 @@ from __future__ import annotations
 import os
 import socket
 import threading
+import time
 import uuid
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Row, delete, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from hpo.errors import HpoError, StudyBusy
@@ -25,6 +27,24 @@ from storage.database import Database, now
 
 HEARTBEAT_S = 5.0
 STALE_S = 60.0
+LOOK_S = 1.0
+DRAIN, NOW = "drain", "now"  # what hpo stop asks for: let running trials end, or stop them with a checkpoint
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who holds the lease of a study, and what was asked of it."""
+
+    owner: str  # of this very lease
+    host: str
+    pid: int
+    heartbeat_at: str  # ISO 8601, UTC, by the database's clock
+    is_alive: bool
+    wish: str | None
+
+    @property
+    def where(self) -> str:
+        return f"process {self.pid} on {self.host}"
 
 
 class Lease:
@@ -36,22 +56,29 @@ class Lease:
 
     Args:
         on_lost: called once, from another thread, when the lease turns out to be lost.
+        on_wish: called from that thread with each new wish of ``hpo stop``.
 
     Raises (on entering):
         StudyBusy: a live process holds it; the message says where.
     """
 
     def __init__(
-        self, database: Database, study_id: int, study: str, on_lost: Callable[[], None] = lambda: None
+        self,
+        database: Database,
+        study_id: int,
+        study: str,
+        on_lost: Callable[[], None] = lambda: None,
+        on_wish: Callable[[str], None] = lambda wish: None,
     ) -> None:
         self.lost = False
         self._on_lost = on_lost
+        self._on_wish = on_wish
         self._db = database
         self._study_id = study_id
         self._study = study
         self._owner = str(uuid.uuid4())
         self._released = threading.Event()
-        self._thread = threading.Thread(target=self._beat, daemon=True, name=f"lease of {study}")
+        self._thread = threading.Thread(target=self._watch, daemon=True, name=f"lease of {study}")
 
     def __enter__(self) -> Lease:
         t = tables.leases
@@ -61,7 +88,7 @@ class Lease:
             if row is not None and _is_alive(row, moment):
                 raise StudyBusy(
                     f"Study {self._study!r} is being run right now by process {row.pid} on {row.host} "
-                    f"(last sign of life {row.heartbeat_at}). Wait for it, or stop it there."
+                    f"(last sign of life {row.heartbeat_at}). Wait for it, or stop it: hpo stop {self._study}"
                 )
             conn.execute(delete(t).where(t.c.study_id == self._study_id))
             mine = {
@@ -80,25 +107,69 @@ class Lease:
     def __exit__(self, *_: object) -> None:
         self._released.set()
         self._thread.join()
-        t = tables.leases
         with self._db.write() as conn:
-            conn.execute(delete(t).where(t.c.study_id == self._study_id, t.c.owner == self._owner))
+            conn.execute(delete(tables.leases).where(self._mine))
 
-    def _beat(self) -> None:
-        t = tables.leases
-        mine = (t.c.study_id == self._study_id) & (t.c.owner == self._owner)
-        while not self._released.wait(HEARTBEAT_S):
+    def _watch(self) -> None:
+        beaten, wish = time.monotonic(), None
+        while not self._released.wait(LOOK_S):
             try:
-                with self._db.write() as conn:
-                    kept = conn.execute(update(t).where(mine).values(heartbeat_at=now(conn))).rowcount
+                if time.monotonic() - beaten >= HEARTBEAT_S:
+                    self._beat()
+                    beaten = time.monotonic()
+                found = self._look()
             except HpoError:
                 # The driver's own writes meet the same trouble and speak of it; a missed
                 # beat only matters after STALE_S, so the next one tries again.
                 continue
-            if not kept:
+            if found is None:
                 self.lost = True
                 self._on_lost()
                 return
+            if found.stop is not None and found.stop != wish:
+                wish = found.stop
+                self._on_wish(wish)
+
+    def _beat(self) -> None:
+        with self._db.write() as conn:
+            conn.execute(update(tables.leases).where(self._mine).values(heartbeat_at=now(conn)))
+
+    def _look(self) -> Row[Any] | None:
+        """What is asked of us; None when the lease is no longer ours."""
+        with self._db.read() as conn:
+            return conn.execute(select(tables.leases.c.stop).where(self._mine)).first()
+
+    @property
+    def _mine(self) -> ColumnElement[bool]:
+        t = tables.leases
+        return (t.c.study_id == self._study_id) & (t.c.owner == self._owner)
+
+
+def holder(database: Database, study_id: int) -> Holder | None:
+    """Who holds the lease of a study, alive or dead; None when nobody does."""
+    with database.read() as conn:
+        return _holder(conn, study_id)
+
+
+def ask_to_stop(database: Database, study_id: int, wish: str) -> Holder | None:
+    """Write ``DRAIN`` or ``NOW`` into the lease of a live owner; ``NOW`` is not taken back by a later ``DRAIN``.
+
+    Returns who held the lease, with the wish that holds from now on; None when nobody does.
+    """
+    t = tables.leases
+    with database.write() as conn:
+        found = _holder(conn, study_id)
+        if found is None or not found.is_alive or found.wish == NOW:
+            return found
+        conn.execute(update(t).where(t.c.study_id == study_id, t.c.owner == found.owner).values(stop=wish))
+        return replace(found, wish=wish)
+
+
+def _holder(conn: Connection, study_id: int) -> Holder | None:
+    row = conn.execute(select(tables.leases).where(tables.leases.c.study_id == study_id)).first()
+    if row is None:
+        return None
+    return Holder(row.owner, row.host, row.pid, row.heartbeat_at, _is_alive(row, now(conn)), row.stop)
 
 
 def _is_alive(row: Row[Any], moment: str) -> bool:

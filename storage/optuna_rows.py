@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -32,7 +33,7 @@ from sqlalchemy import (
     update,
 )
 
-from hpo.trial import Goal, TrialState
+from hpo.trial import Goal, Metrics, StopReason, TrialState
 from search_spaces import Choice, Int, SearchSpace
 from search_spaces.parameters import Parameter, same
 
@@ -165,7 +166,7 @@ def add_trial(conn: Connection, study_id: int, number: int, params: Mapping[str,
                 {
                     "trial_id": trial_id,
                     "param_name": name,
-                    "param_value": _internal(space[name], value),
+                    "param_value": internal(space[name], value),
                     "distribution_json": distribution_json(space[name]),
                 }
                 for name, value in params.items()
@@ -216,6 +217,23 @@ def add_attributes(conn: Connection, trial_id: int, attributes: Mapping[str, Any
         conn.execute(insert(trial_user_attributes), rows)
 
 
+def add_violations(conn: Connection, trial_id: int, violations: Sequence[float]) -> None:
+    """One number per constraint, above 0 where it is broken, under the key that Optuna and its dashboard read.
+
+    Optuna 5 writes a key per constraint (``Trial.set_constraint``) and reads this one too;
+    optuna-dashboard 0.21 reads this one alone. A browser reads no infinity in JSON: the
+    largest number stands for it.
+    """
+    largest = sys.float_info.max
+    text = json.dumps([min(float(violation), largest) for violation in violations])
+    conn.execute(insert(trial_system_attributes).values(trial_id=trial_id, key="constraints", value_json=text))
+
+
+def ending_attributes(reason: StopReason, best_step: int | None, metrics: Metrics) -> dict[str, Any]:
+    """What optuna-dashboard shows with a trial that ended. Optuna keeps NaN in JSON as it is."""
+    return {"stopped": str(reason.kind), "reason": reason.message, "best_step": best_step, "metrics": metrics}
+
+
 def distribution_json(parameter: Parameter) -> str:
     """``parameter`` as Optuna writes a distribution (``optuna.distributions.distribution_to_json``)."""
     if isinstance(parameter, Choice):
@@ -231,7 +249,7 @@ def distribution_json(parameter: Parameter) -> str:
     return json.dumps({"name": name, "attributes": attributes})
 
 
-def _internal(parameter: Parameter, value: Any) -> float:
+def internal(parameter: Parameter, value: Any) -> float:
     """Optuna stores a choice as its index and everything else as a float."""
     if isinstance(parameter, Choice):
         return float(next(i for i, choice in enumerate(parameter.choices) if same(choice, value)))

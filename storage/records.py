@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from hpo.trial import Goal, TrialRecord
+from hpo.trial import Goal, TrialRecord, TrialState
 
 SEARCH = "search"  # the series of the trials a search proposes
 CONFIRM = "confirm"  # the top of the front again, with fresh seeds
 RETRAIN = "retrain"  # the picked trial on the full budget, several seeds
 VALIDATE = "validate"  # the folds of cross-validations
+RERUN = "rerun"  # a trial of the search again, with its own seed
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,18 @@ class StudyRecord:
     data_fingerprint: str
     created_at: str  # ISO 8601, UTC
     reference_point: tuple[float, ...] | None = None  # of the hypervolume; in goal units
+    constraints: tuple[str, ...] = ()  # their names, in the order of a trial's violations
+
+
+@dataclass(frozen=True)
+class StudySummary:
+    """One line of ``hpo list``."""
+
+    name: str
+    objective: str
+    goals: tuple[Goal, ...]
+    created_at: str
+    counts: Mapping[TrialState, int]
 
 
 @dataclass(frozen=True)
@@ -83,7 +96,7 @@ class Snapshot:
     """Everything known of one study at one moment, for reports: read, never written.
 
     ``trials`` are the search's, with their points; ``others`` those of the other series
-    (confirm, retrain, validate) by series name. In ``others`` the seed differs and ``params`` hold
+    (confirm, retrain, validate, rerun) by series name. In ``others`` the seed differs and ``params`` hold
     the picked trial's parameters.
     """
 

@@ -6,26 +6,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from hpo.errors import StudyBusy, UnknownName, UserError
-from hpo.trial import Direction, Event, Goal, StopKind, TrialState
+from hpo.trial import Direction, Event, Goal
 from search_spaces import SearchSpace
-from storage import codec, optuna_rows, tables
+from storage import codec, optuna_rows, reading, tables
 from storage.database import Database
-from storage.records import (
-    CONFIRM,
-    RETRAIN,
-    SEARCH,
-    VALIDATE,
-    AttemptRecord,
-    EventRecord,
-    LaunchRecord,
-    ModelRecord,
-    Snapshot,
-    StudyRecord,
-)
+from storage.exchange import optuna_study, ours
+from storage.exchange.portable import PortableTrial
+from storage.records import SEARCH, EventRecord, LaunchRecord, ModelRecord, Snapshot, StudyRecord, StudySummary
 from storage.trials import TrialStore
 
 
@@ -48,17 +39,6 @@ class StoredStudy:
     @property
     def goals(self) -> tuple[Goal, ...]:
         return self.record.goals
-
-
-@dataclass(frozen=True)
-class StudySummary:
-    """One line of ``hpo list``."""
-
-    name: str
-    objective: str
-    goals: tuple[Goal, ...]
-    created_at: str
-    counts: Mapping[TrialState, int]
 
 
 class Studies:
@@ -95,8 +75,10 @@ class Studies:
         space: SearchSpace,
         folder: str,
         import_from: str | None = None,
+        trials: Sequence[PortableTrial] = (),
+        events: Sequence[Event] = (),
     ) -> StoredStudy:
-        """A new study, in Optuna's tables and in ours.
+        """A new study, in Optuna's tables and in ours, with finished ``trials`` and ``events`` to begin with.
 
         Raises:
             UserError: the database holds a plain Optuna study of that name.
@@ -118,6 +100,10 @@ class Studies:
                 study_id = optuna_rows.create_study(conn, record.name, record.goals)
                 row = _row(study_id, record, identity, space)
                 conn.execute(insert(tables.studies).values(**row, folder=folder, import_from=import_from))
+                keys = optuna_study.add_trials(conn, study_id, record.goals, space, trials)
+                ours.add_trials(conn, study_id, trials, keys)
+                for event in events:
+                    _add_event(conn, study_id, event, SEARCH, None)
             except IntegrityError as error:
                 # A server lets two processes look at once; the second to write learns of the first here.
                 raise StudyBusy(taken) from error
@@ -168,17 +154,12 @@ class Studies:
 
     def add_event(self, study: StoredStudy, event: Event, series: str = SEARCH, number: int | None = None) -> None:
         with self._db.write() as conn:
-            conn.execute(
-                insert(tables.events).values(
-                    study_id=study.id,
-                    series=series,
-                    number=number,
-                    at=codec.now(),
-                    kind=event.kind,
-                    message=event.message,
-                    details=codec.dump(event.details),
-                )
-            )
+            _add_event(conn, study.id, event, series, number)
+
+    def events(self, study: StoredStudy, kind: str) -> list[EventRecord]:
+        """The events of one kind, the oldest first."""
+        with self._db.read() as conn:
+            return reading.events(conn, study.id, kind)
 
     def add_model(self, study: StoredStudy, model: ModelRecord) -> None:
         row = {
@@ -193,67 +174,36 @@ class Studies:
 
         An attempt whose process died counts up to its last report.
         """
-        t, a, p = tables.trials, tables.attempts, tables.points
-        last = select(p.c.trial, p.c.attempt, func.max(p.c.at).label("at")).group_by(p.c.trial, p.c.attempt).subquery()
-        query = (
-            select(a.c.started_at, a.c.ended_at, a.c.ended_how, last.c.at)
-            .join(t, t.c.id == a.c.trial)
-            .outerjoin(last, (last.c.trial == a.c.trial) & (last.c.attempt == a.c.attempt))
-            .where(t.c.study_id == study.id, t.c.series == series, t.c.number == number, t.c.finished_at.is_not(None))
-        )
         with self._db.read() as conn:
-            attempts = conn.execute(query).all()
-        ends = [(row.at if row.ended_how == StopKind.LOST else row.ended_at) or row.started_at for row in attempts]
-        spans = [codec.seconds_between(row.started_at, end) for row, end in zip(attempts, ends, strict=True)]
-        return sum(spans) if spans else None
+            return reading.worked_s(conn, study.id, series, number)
 
     def summaries(self) -> list[StudySummary]:
         """Every study with its counts of the search's trials by state."""
-        t, s = tables.trials, tables.studies
         with self._db.read() as conn:
-            studies = conn.execute(select(s).order_by(s.c.created_at)).all()
-            counted = conn.execute(
-                select(t.c.study_id, t.c.state, func.count())
-                .where(t.c.series == SEARCH)
-                .group_by(t.c.study_id, t.c.state)
-            ).all()
-        counts: dict[int, dict[TrialState, int]] = {}
-        for study_id, state, count in counted:
-            counts.setdefault(study_id, {})[TrialState(state)] = count
-        return [
-            StudySummary(row.name, row.objective, _goals(row.goals), row.created_at, counts.get(row.study_id, {}))
-            for row in studies
-        ]
+            return reading.summaries(conn)
 
-    def snapshot(self, name: str) -> Snapshot:
-        """Everything known of a study at this moment.
+    def snapshot(self, name: str, *, curves: bool = True) -> Snapshot:
+        """Everything known of a study at this moment; without ``curves``, no trial has its points.
 
         Raises:
             UnknownName: there is no such study.
         """
         study = self.get(name)
         with self._db.read() as conn:
-            launches = [_launch(row) for row in self._rows(conn, tables.launches, study.id)]
-            events = [_event(row) for row in self._rows(conn, tables.events, study.id)]
-            models = [_model(row) for row in self._rows(conn, tables.models, study.id)]
-            attempts = _attempts(conn, study.id)
-        return Snapshot(
-            study=study.record,
-            trials=tuple(self.trials(study).records(points=True)),
-            others={s: tuple(self.trials(study, s).records(points=True)) for s in (CONFIRM, RETRAIN, VALIDATE)},
-            launches=tuple(launches),
-            attempts=tuple(attempts),
-            events=tuple(events),
-            models=tuple(models),
-        )
-
-    def _rows(self, conn: Connection, table: Any, study_id: int) -> Sequence[Row[Any]]:
-        return conn.execute(select(table).where(table.c.study_id == study_id).order_by(table.c.id)).all()
+            return reading.snapshot(conn, study.id, study.record, curves=curves)
 
     def _set(self, study: StoredStudy, **values: Any) -> None:
         s = tables.studies
         with self._db.write() as conn:
             conn.execute(update(s).where(s.c.study_id == study.id).values(**values))
+
+
+def _add_event(conn: Connection, study_id: int, event: Event, series: str, number: int | None) -> None:
+    row = {
+        "study_id": study_id, "series": series, "number": number, "at": codec.now(), "kind": event.kind,
+        "message": event.message, "details": codec.dump(event.details),
+    }  # fmt: skip
+    conn.execute(insert(tables.events).values(**row))
 
 
 def _row(study_id: int, record: StudyRecord, identity: Mapping[str, Any], space: SearchSpace) -> dict[str, Any]:
@@ -281,43 +231,14 @@ def _stored(row: Row[Any]) -> StoredStudy:
         objective=row.objective,
         spec_yaml=row.spec_yaml,
         digest=row.digest,
-        goals=_goals(row.goals),
+        goals=reading.goals(row.goals),
         monitor=Goal(metric, Direction(direction)),
         data_fingerprint=row.data_fingerprint,
         created_at=row.created_at,
         reference_point=tuple(codec.load(row.reference_point)) if row.reference_point else None,
+        constraints=tuple(codec.load(row.identity).get("constraints", ())),
     )
     space = SearchSpace.from_dict(codec.load(row.search_space))
     return StoredStudy(
         row.study_id, record, codec.load(row.identity), space, row.folder, codec.load(row.search_state), row.import_from
     )
-
-
-def _goals(text: str) -> tuple[Goal, ...]:
-    return tuple(Goal(metric, Direction(direction)) for metric, direction in codec.load(text))
-
-
-def _launch(row: Row[Any]) -> LaunchRecord:
-    return LaunchRecord(
-        row.started_at, row.ended_at, row.ended_how, row.host, row.pid, row.runner, row.workers,
-        codec.load(row.settings), codec.load(row.environment),
-    )  # fmt: skip
-
-
-def _event(row: Row[Any]) -> EventRecord:
-    return EventRecord(row.at, row.series, row.number, row.kind, row.message, codec.load(row.details))
-
-
-def _model(row: Row[Any]) -> ModelRecord:
-    return ModelRecord(row.created_at, row.path, row.trial, codec.load(row.manifest))
-
-
-def _attempts(conn: Connection, study_id: int) -> list[AttemptRecord]:
-    t, a = tables.trials, tables.attempts
-    query = (
-        select(t.c.number, a.c.attempt, a.c.worker, a.c.started_at, a.c.ended_at, a.c.ended_how)
-        .join(t, t.c.id == a.c.trial)
-        .where(t.c.study_id == study_id, t.c.series == SEARCH)
-        .order_by(a.c.started_at)
-    )
-    return [AttemptRecord(*row) for row in conn.execute(query)]

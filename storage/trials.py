@@ -1,6 +1,6 @@
 """The trials of one study and series: every change is one transaction, made by the driver alone.
 
-A *series* is ``search`` (which Optuna's tables mirror), ``confirm``, ``retrain`` or ``validate``.
+A *series* is ``search`` (which Optuna's tables mirror), ``confirm``, ``retrain``, ``validate`` or ``rerun``.
 """
 
 from __future__ import annotations
@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, func, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, select, update
 
 from hpo.trial import Event, Goal, Metrics, Params, Point, StopKind, StopReason, TrialRecord, TrialState
 from search_spaces import SearchSpace
-from storage import codec, optuna_rows, tables
+from storage import codec, optuna_rows, reading, tables
 from storage.database import Database
 from storage.records import SEARCH
 
@@ -44,21 +44,24 @@ class TrialStore:
 
     def records(self, *, points: bool = False) -> list[TrialRecord]:
         """All trials in number order; with ``points``, each with its curve."""
-        t = tables.trials
         with self._db.read() as conn:
-            rows = conn.execute(self._mine(select(t)).order_by(t.c.number)).all()
-            curves = self._curves(conn) if points else {}
-        self._ids.update({row.number: (row.id, row.trial_id) for row in rows})
-        return [_record(row, tuple(curves.get(row.id, ()))) for row in rows]
+            found = reading.trials(conn, self._study_id, self._series, points=points)
+        self._ids.update({trial.record.number: (trial.key, trial.trial_id) for trial in found})
+        return [trial.record for trial in found]
 
-    def losses(self) -> dict[int, int]:
-        """How often each trial has lost its process or worker."""
+    def ended(self, kind: StopKind) -> dict[int, int]:
+        """By trial, how many of its attempts ended so; trials without one are left out."""
         t, a = tables.trials, tables.attempts
         query = self._mine(
-            select(t.c.number, func.count()).join(a, a.c.trial == t.c.id).where(a.c.ended_how == StopKind.LOST)
+            select(t.c.number, func.count()).join(a, a.c.trial == t.c.id).where(a.c.ended_how == kind)
         )
         with self._db.read() as conn:
             return {row[0]: row[1] for row in conn.execute(query.group_by(t.c.number))}
+
+    def worked_s(self, number: int) -> float:
+        """Seconds of work on a trial in its attempts that have ended; one that died counts up to its last report."""
+        with self._db.read() as conn:
+            return reading.worked_s(conn, self._study_id, self._series, number, is_over=False) or 0.0
 
     def start(
         self,
@@ -174,20 +177,15 @@ class TrialStore:
                 optuna_rows.set_state(conn, trial_id, state)
                 if values is not None:
                     optuna_rows.add_values(conn, trial_id, values)
+                if violations:
+                    optuna_rows.add_violations(conn, trial_id, violations)
                 if state.is_finished:
-                    optuna_rows.add_attributes(conn, trial_id, _attributes(reason, best_step, metrics))
+                    attributes = optuna_rows.ending_attributes(reason, best_step, metrics)
+                    optuna_rows.add_attributes(conn, trial_id, attributes)
 
     def _mine(self, query: Any) -> Any:
         t = tables.trials
         return query.where(t.c.study_id == self._study_id, t.c.series == self._series)
-
-    def _curves(self, conn: Connection) -> dict[int, list[Point]]:
-        p, t = tables.points, tables.trials
-        query = self._mine(select(p).join(t, t.c.id == p.c.trial)).order_by(p.c.trial, p.c.step)
-        curves: dict[int, list[Point]] = {}
-        for row in conn.execute(query):
-            curves.setdefault(row.trial, []).append(Point(row.step, codec.load(row.metrics), row.checkpoint))
-        return curves
 
     def _update(self, conn: Connection, key: int, **values: Any) -> None:
         conn.execute(update(tables.trials).where(tables.trials.c.id == key).values(**values))
@@ -215,34 +213,3 @@ class TrialStore:
                     details=codec.dump(event.details),
                 )
             )
-
-
-def _attributes(reason: StopReason, best_step: int | None, metrics: Metrics) -> dict[str, Any]:
-    """What optuna-dashboard shows with a trial. Optuna keeps NaN in JSON as it is."""
-    return {"stopped": str(reason.kind), "reason": reason.message, "best_step": best_step, "metrics": metrics}
-
-
-def _record(row: Row[Any], points: tuple[Point, ...]) -> TrialRecord:
-    reason = StopReason(StopKind(row.stop_kind), row.reason) if row.stop_kind else None
-    return TrialRecord(
-        number=row.number,
-        state=TrialState(row.state),
-        params=codec.load(row.params),
-        seed=row.seed,
-        values=tuple(codec.load(row.goal_values)) if row.goal_values else None,
-        metrics=codec.load(row.metrics),
-        best_step=row.best_step,
-        last_step=row.last_step,
-        reason=reason,
-        enqueued=row.enqueued,
-        attempts=row.attempts,
-        worker=row.worker,
-        started_at=row.started_at,
-        finished_at=row.finished_at,
-        sampler_state=codec.load(row.sampler_state),
-        points=points,
-        subject=row.subject,
-        epochs=row.epochs,
-        fold=None if row.folds is None else (row.fold, row.folds),
-        violations=tuple(codec.load(row.violations)) if row.violations else (),
-    )

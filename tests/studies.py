@@ -50,7 +50,7 @@ def write(folder: Path, **fields: Any) -> Path:
 def launch(folder: Path, url: str, **fields: Any) -> service.Launched:
     options = {
         key: fields.pop(key)
-        for key in ("runner", "workers", "interrupt", "listeners", "runs", "skip_preflight")
+        for key in ("runner", "workers", "ray_address", "interrupt", "listeners", "runs", "skip_preflight")
         if key in fields
     }
     options.setdefault("skip_preflight", True)  # a process of its own each time; it has tests of its own

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import re
 from pathlib import Path
 from typing import Any, get_args
@@ -43,6 +44,7 @@ HEALTH = (DOCS / "health.md").read_text(encoding="utf-8")
 ARCHITECTURE = (DOCS / "architecture.md").read_text(encoding="utf-8")
 COMMANDS = (DOCS / "commands.md").read_text(encoding="utf-8")
 DATABASES = (DOCS / "databases.md").read_text(encoding="utf-8")
+PRUNING = (DOCS / "pruning.md").read_text(encoding="utf-8")
 OBJECTIVES = (DOCS / "objectives.md").read_text(encoding="utf-8")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 # Rooms that anybody may add a file to without editing anything, this page included.
@@ -305,6 +307,39 @@ def commands() -> dict[str, set[str]]:
         name: {o for parameter in command.params for o in parameter.opts if o.startswith("--") and o != "--help"}
         for name, command in group.commands.items()  # type: ignore[attr-defined]
     }
+
+
+def pruner_options() -> dict[str, dict[str, Any]]:
+    """By pruner, its options with their defaults; ``...`` where one is required."""
+    from hpo.search.pruners import PRUNERS
+
+    parameters = {name: inspect.signature(rule).parameters.values() for name, rule in PRUNERS.items()}
+    return {
+        name: {p.name: ... if p.default is p.empty else p.default for p in of if p.kind is p.KEYWORD_ONLY}
+        for name, of in parameters.items()
+    }
+
+
+def test_the_guide_has_every_pruner_with_its_options_and_defaults() -> None:
+    known, table = pruner_options(), rows(section(STUDY_FILE, "## Pruners"))
+    assert set(table) == set(known)
+    for name, (options, _) in table.items():
+        written = dict(re.findall(r"`(\w+)`(?: \(([^)]*)\))?", options))
+        assert set(written) == set(known[name]), name
+        for option, default in known[name].items():
+            if default is ...:
+                assert written[option].startswith("required"), (name, option)
+            elif default is not None:
+                assert YAML(typ="safe", pure=True).load(written[option]) == default, (name, option)
+
+
+def test_the_page_on_pruning_explains_every_option_of_the_rules_for_several_goals() -> None:
+    several = {"any", "hopeless", "pareto_asha", "pareto_median"}
+    lines = [line.strip("| ") for line in section(PRUNING, "## Options").splitlines() if line.startswith("| `")]
+    cells = [[cell.replace("`", "") for cell in line.split(" | ")] for line in lines]
+    told = {(rule, option): default for option, rules, default, _ in cells for rule in rules.split(", ")}
+    known = {(rule, option): default for rule in several for option, default in pruner_options()[rule].items()}
+    assert {key: "required" if default is ... else str(default) for key, default in known.items()} == told
 
 
 def test_the_guide_gives_every_command_with_exactly_its_options() -> None:

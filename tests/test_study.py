@@ -277,7 +277,7 @@ def test_stop_kinds_map_to_truthful_states() -> None:
 
     expected = {
         "finished": "complete", "early_stopped": "complete", "time_limit": "complete", "pruned": "pruned",
-        "interrupted": "queued", "lost": "queued", "out_of_memory": "fail", "error": "fail",
+        "interrupted": "queued", "lost": "queued", "retry": "queued", "out_of_memory": "fail", "error": "fail",
     }  # fmt: skip
     assert {str(k): str(StopReason(k, "").state) for k in StopKind} == expected
 

@@ -67,6 +67,7 @@ def check(
 
     plan = service.check(path)
     found = None if quick else service.preflight(plan)
-    printing.show_checked(path, plan, found, as_json)
+    budget = service.suggested_budget(plan, found) if found else None
+    printing.show_checked(path, plan, found, as_json, budget)
     if found and found.failed:
         fail("\nhpo: ".join(finding.line for finding in found.failed), 2)

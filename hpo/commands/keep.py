@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Literal
 
 import typer
 
-from hpo.commands.options import Storage, StudyName
-from hpo.terminal import DEFAULT_STORAGE, say
+from hpo.commands.options import AsJson, Runs, Storage, StudyName
+from hpo.terminal import DEFAULT_STORAGE, command_line, say
 
 app = typer.Typer()
 
@@ -21,7 +22,58 @@ def delete(
     """Delete a study: its rows, its curves and its folder of checkpoints."""
     from hpo import service
 
-    service.snapshot(storage, name)  # an unknown name is told before anything is asked
+    service.snapshot(storage, name, curves=False)  # an unknown name is told before anything is asked
     if not yes and not typer.confirm(f"Delete study {name!r} with all its trials and checkpoints?", err=True):
         raise typer.Exit(1)
     say(f"Deleted study {name!r} and its folder {service.delete(storage, name)}.")
+
+
+@app.command("import")
+def import_(
+    source: Annotated[
+        str,
+        typer.Argument(metavar="SOURCE", help="A database URL, a SQLite or journal file of Optuna, CSV, JSON lines."),
+    ],
+    study: Annotated[str | None, typer.Option("--study", help="Which study of the source.")] = None,
+    name: Annotated[str | None, typer.Option("--as", help="The new study's name; the source's by default.")] = None,
+    into: Annotated[
+        Path | None, typer.Option("--into", metavar="STUDY.yaml", help="The study whose first trials they become.")
+    ] = None,
+    skip_outside: Annotated[
+        bool, typer.Option("--skip-outside", help="With --into: leave out trials outside its space.")
+    ] = False,
+    maximize: Annotated[
+        list[str] | None, typer.Option("--maximize", metavar="GOAL", help="Where CSV or JSON lines do not say so.")
+    ] = None,
+    storage: Storage = DEFAULT_STORAGE,
+    runs: Runs = Path("runs"),
+    as_json: AsJson = False,
+) -> None:
+    """Make a study of trials that were run elsewhere."""
+    from hpo import printing, service
+
+    imported = service.import_trials(
+        source, storage=storage, runs=runs, study=study, name=name, into=into, skip_outside=skip_outside,
+        maximize=maximize or (),
+    )  # fmt: skip
+    printing.show_imported(imported, command_line("", storage=storage).removeprefix("hpo").strip(), as_json)
+
+
+@app.command("export-trials")
+def export_trials(
+    name: StudyName,
+    to: Annotated[Literal["optuna", "csv", "jsonl"], typer.Option("--to", help="What to write.")] = "jsonl",
+    out: Annotated[
+        str | None, typer.Option("--out", help="A file, or a database URL with --to optuna; stdout by default.")
+    ] = None,
+    new_name: Annotated[str | None, typer.Option("--name", help="The study's name there.")] = None,
+    storage: Storage = DEFAULT_STORAGE,
+) -> None:
+    """Write a study's finished trials for Optuna, as CSV or as JSON lines."""
+    from hpo import printing, service
+
+    exported = service.export_trials(storage, name, to=to, out=out, new_name=new_name)
+    if exported.text is not None:
+        typer.echo(exported.text, nl=False)
+    for line in printing.exported_lines(exported, out or "stdout"):
+        say(line)

@@ -23,11 +23,29 @@ def list_(storage: Storage = DEFAULT_STORAGE, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def show(name: StudyName, storage: Storage = DEFAULT_STORAGE, as_json: AsJson = False) -> None:
+def show(
+    name: StudyName,
+    everything: Annotated[bool, typer.Option("--all", help="Every trial, not only the last ones.")] = False,
+    storage: Storage = DEFAULT_STORAGE,
+    as_json: AsJson = False,
+) -> None:
     """Show a study's trials, with why each stopped."""
     from hpo import printing, service
 
-    printing.show_study(service.snapshot(storage, name), as_json)
+    printing.show_study(service.snapshot(storage, name, curves=False), as_json, everything)
+
+
+@app.command()
+def why(
+    name: StudyName,
+    number: Annotated[int, typer.Argument(metavar="N", help="The trial's number.")],
+    storage: Storage = DEFAULT_STORAGE,
+    as_json: AsJson = False,
+) -> None:
+    """Say how a trial ended; if it was pruned, on what and against whom."""
+    from hpo import printing, service
+
+    printing.show_why(service.why(storage, name, number), as_json)
 
 
 @app.command()
@@ -40,7 +58,7 @@ def front(
     """Print the Pareto front (with one goal: the best trial)."""
     from hpo import printing, service
 
-    printing.show(printing.front_rows(service.snapshot(storage, name)), as_json, csv)
+    printing.show_front(service.snapshot(storage, name, curves=False), as_json, csv)
 
 
 @app.command()

@@ -18,5 +18,14 @@ Pick = Annotated[
     str | None, typer.Option("--pick", help="knee, a goal's metric, or weights such as 'val_loss=2,latency_ms=1'.")
 ]
 Runner = Annotated[str | None, typer.Option("--runner", help="inline or ray, instead of the study file's.")]
+RayAddress = Annotated[
+    str | None,
+    typer.Option("--ray-address", envvar="HPO_RAY_ADDRESS", help="A Ray cluster, HOST:PORT or auto (HPO_RAY_ADDRESS)."),
+]
 SkipPreflight = Annotated[bool, typer.Option("--skip-preflight", help="Begin without the checks of hpo check.")]
 Workers = Annotated[int | None, typer.Option("--workers", min=1, help="Trials at once, at most the concurrency.")]
+
+
+def runner_for(runner: str | None, ray_address: str | None) -> str | None:
+    """The runner that is meant: who names a cluster means Ray, unless another one is named."""
+    return runner or (None if ray_address is None else "ray")

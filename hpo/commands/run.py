@@ -9,8 +9,19 @@ from typing import Annotated
 
 import typer
 
-from hpo.commands.options import AsJson, Runner, Runs, SkipPreflight, Storage, StudyFile, Workers
-from hpo.terminal import DEFAULT_STORAGE, command_line, live_table, say, stopping_on_signals, train_line
+from hpo.commands.options import (
+    AsJson,
+    RayAddress,
+    Runner,
+    Runs,
+    SkipPreflight,
+    Storage,
+    StudyFile,
+    StudyName,
+    Workers,
+    runner_for,
+)
+from hpo.terminal import DEFAULT_STORAGE, command_line, live_table, say, stopping_on_signals, train_line, write_new
 
 app = typer.Typer()
 
@@ -22,23 +33,87 @@ def launch(
     runs: Runs = Path("runs"),
     runner: Runner = None,
     workers: Workers = None,
+    ray_address: RayAddress = None,
     skip_preflight: SkipPreflight = False,
 ) -> None:
     """Run a study: create it, resume it, or extend it."""
     from hpo import service
     from hpo.printing import launch_summary
 
-    again = command_line(f"launch {shlex.quote(str(path))}", storage=storage, runs=runs, runner=runner, workers=workers)
+    again = command_line(
+        f"launch {shlex.quote(str(path))}", storage=storage, runs=runs, runner=runner, workers=workers,
+        ray_address=ray_address,
+    )  # fmt: skip
     with stopping_on_signals(again) as interrupt, live_table() as live:
         launched = service.launch(
-            path, storage=storage, runs=runs, runner=runner, workers=workers, interrupt=interrupt, listeners=live,
-            skip_preflight=skip_preflight, warn=say,
+            path, storage=storage, runs=runs, runner=runner_for(runner, ray_address), workers=workers,
+            ray_address=ray_address, interrupt=interrupt, listeners=live, skip_preflight=skip_preflight, warn=say,
         )  # fmt: skip
     typer.echo(launch_summary(launched, again, command_line("", storage=storage).removeprefix("hpo").strip()))
-    if launched.how == "interrupted":
+    if launched.how != "done":
         raise typer.Exit(130)
     if launched.all_failed:
         raise typer.Exit(1)
+
+
+@app.command()
+def stop(
+    study: StudyName,
+    now: Annotated[bool, typer.Option("--now", help="Stop what runs, with a checkpoint, too.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Return when the launch has ended.")] = False,
+    storage: Storage = DEFAULT_STORAGE,
+    as_json: AsJson = False,
+) -> None:
+    """Let the launch of a study end, wherever it runs: nothing more is started."""
+    from hpo import printing, service
+
+    stopping = service.stop(storage, study, now=now, wait=wait, said=lambda asked: say(printing.stop_words(asked)))
+    printing.show_stopping(stopping, as_json)
+
+
+@app.command()
+def rerun(
+    study: StudyName,
+    trial: Annotated[int, typer.Option("--trial", min=0, help="The trial of the search to run again.")],
+    runner: Runner = None,
+    ray_address: RayAddress = None,
+    storage: Storage = DEFAULT_STORAGE,
+    as_json: AsJson = False,
+) -> None:
+    """Run one trial again, with its seed, and say whether it comes out the same."""
+    from hpo import printing, service
+
+    again = command_line(
+        shlex.join(["rerun", study, "--trial", str(trial)]), storage=storage, runner=runner, ray_address=ray_address
+    )
+    with stopping_on_signals(again) as interrupt, live_table() as live:
+        found = service.rerun(
+            storage, study, trial, runner=runner_for(runner, ray_address), ray_address=ray_address,
+            interrupt=interrupt, listeners=live,
+        )  # fmt: skip
+    if found is None:
+        raise typer.Exit(130)
+    printing.show_rerun(found, as_json)
+    if not found.is_same:
+        raise typer.Exit(1)
+
+
+@app.command()
+def narrow(
+    study: StudyName,
+    top: Annotated[str, typer.Option("--top", help="How many of its best trials count: 25%, or a number.")] = "25%",
+    out: Annotated[Path | None, typer.Option("--out", help="The file to write; stdout when left out.")] = None,
+    storage: Storage = DEFAULT_STORAGE,
+) -> None:
+    """Write a study file that searches where the best trials of a study lie."""
+    from hpo import printing, service
+
+    text = service.narrow(storage, study, printing.top_share(top))
+    if out is None:
+        typer.echo(text, nl=False)
+        return
+    write_new(out, text)
+    say(f"Wrote {out}. Next: hpo launch {shlex.quote(str(out))}")
 
 
 @app.command()
@@ -59,7 +134,8 @@ def train(
     resume: Annotated[Path | None, typer.Option("--resume", metavar="CKPT", help="Go on from a checkpoint.")] = None,
     smoke: Annotated[bool, typer.Option("--smoke", help="One epoch on a few batches: does it run at all?")] = False,
     name: Annotated[str | None, typer.Option("--name", help="The same name again goes on with the run.")] = None,
-    runner: Annotated[str, typer.Option("--runner", help="inline or ray.")] = "inline",
+    runner: Annotated[str | None, typer.Option("--runner", help="inline or ray.", show_default="inline")] = None,
+    ray_address: RayAddress = None,
     skip_preflight: SkipPreflight = False,
     storage: Storage = DEFAULT_STORAGE,
     runs: Runs = Path("runs"),
@@ -70,10 +146,10 @@ def train(
 
     order = service.TrainOrder(
         objective, printing.named_values(sets or [], "--set"), printing.named_values(data or [], "--data"), epochs,
-        seed, accelerator, devices, resume, smoke, name, runner,
+        seed, accelerator, devices, resume, smoke, name, runner_for(runner, ray_address) or "inline", ray_address,
     )  # fmt: skip
     order = replace(order, name=service.run_name(order, runs))
-    again = train_line(order, sets or [], data or [], storage=storage, runs=runs)
+    again = train_line(order, sets or [], data or [], storage=storage, runs=runs, ray_address=ray_address)
     with stopping_on_signals(again) as interrupt, live_table(first=f"Run {order.name}; again: {again}") as live:
         trained = service.train(
             order, storage=storage, runs=runs, interrupt=interrupt, listeners=live, skip_preflight=skip_preflight,
@@ -81,7 +157,7 @@ def train(
         )  # fmt: skip
     options = command_line("", storage=storage).removeprefix("hpo").strip()
     printing.show_trained(trained, again, options, as_json)
-    if trained.how == "interrupted":
+    if trained.how != "done":
         raise typer.Exit(130)
     if trained.failed:
         raise typer.Exit(1)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from hpo.commands.options import AsJson, Pick, Runner, Storage, StudyName, Workers
+from hpo.commands.options import AsJson, Pick, RayAddress, Runner, Storage, StudyName, Workers, runner_for
 from hpo.terminal import DEFAULT_STORAGE, command_line, live_table, stopping_on_signals
 
 app = typer.Typer()
@@ -21,17 +21,21 @@ def retrain(
     pick: Pick = None,
     runner: Runner = None,
     workers: Workers = None,
+    ray_address: RayAddress = None,
     storage: Storage = DEFAULT_STORAGE,
     as_json: AsJson = False,
 ) -> None:
     """Train the picked trial on the full budget with several seeds, and read the test set."""
     from hpo import printing, service
 
-    again = command_line(f"retrain {name}", trial=trial, pick=pick, storage=storage, runner=runner, workers=workers)
+    again = command_line(
+        f"retrain {name}", trial=trial, pick=pick, storage=storage, runner=runner, workers=workers,
+        ray_address=ray_address,
+    )  # fmt: skip
     with stopping_on_signals(again) as interrupt, live_table() as live:
         retrained = service.retrain(
-            storage, name, trial=trial, pick=printing.policy(pick), runner=runner, workers=workers,
-            interrupt=interrupt, listeners=live,
+            storage, name, trial=trial, pick=printing.policy(pick), runner=runner_for(runner, ray_address),
+            workers=workers, ray_address=ray_address, interrupt=interrupt, listeners=live,
         )  # fmt: skip
     if retrained is None:
         raise typer.Exit(130)
@@ -50,6 +54,7 @@ def validate(
     epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Instead of the study file's.")] = None,
     runner: Runner = None,
     workers: Workers = None,
+    ray_address: RayAddress = None,
     storage: Storage = DEFAULT_STORAGE,
     as_json: AsJson = False,
 ) -> None:
@@ -59,13 +64,14 @@ def validate(
     given = [word for text in params or [] for word in ("--params", text)]
     again = command_line(
         shlex.join(["validate", name, *given]), trial=trial, pick=pick, folds=folds, epochs=epochs, storage=storage,
-        runner=runner, workers=workers,
+        runner=runner, workers=workers, ray_address=ray_address,
     )  # fmt: skip
     with stopping_on_signals(again) as interrupt, live_table() as live:
         validated = service.validate(
             storage, name, trial=trial, pick=printing.policy(pick),
-            params=printing.named_values(params or [], "--params"), folds=folds, epochs=epochs, runner=runner,
-            workers=workers, interrupt=interrupt, listeners=live,
+            params=printing.named_values(params or [], "--params"), folds=folds, epochs=epochs,
+            runner=runner_for(runner, ray_address), workers=workers, ray_address=ray_address, interrupt=interrupt,
+            listeners=live,
         )  # fmt: skip
     if validated is None:
         raise typer.Exit(130)

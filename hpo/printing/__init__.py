@@ -1,15 +1,20 @@
 """What commands print: tables for people, JSON and CSV for programs."""
 
-from hpo.printing.arguments import export_source, named_values, policy, whole_numbers
+from hpo.printing.arguments import export_source, named_values, policy, top_share, whole_numbers
+from hpo.printing.exchanging import exported_lines, show_imported
+from hpo.printing.fronts import front_rows, show_front
 from hpo.printing.preflight import show_checked
+from hpo.printing.pruning import show_why
+from hpo.printing.running import show_rerun, show_stopping, stop_words
 from hpo.printing.shipping import show_bundle, show_retrained, show_validated, show_verified
-from hpo.printing.studies import front_rows, launch_summary, objective_rows, show_choice, show_study, summary_rows
+from hpo.printing.studies import launch_summary, objective_rows, show_choice, show_study, summary_rows
 from hpo.printing.tables import Row, print_json, show
 from hpo.printing.training import show_trained
 
 __all__ = [
     "Row",
     "export_source",
+    "exported_lines",
     "front_rows",
     "launch_summary",
     "named_values",
@@ -20,11 +25,18 @@ __all__ = [
     "show_bundle",
     "show_checked",
     "show_choice",
+    "show_front",
+    "show_imported",
+    "show_rerun",
     "show_retrained",
+    "show_stopping",
     "show_study",
     "show_trained",
     "show_validated",
     "show_verified",
+    "show_why",
+    "stop_words",
     "summary_rows",
+    "top_share",
     "whole_numbers",
 ]

@@ -33,6 +33,24 @@ def policy(text: str | None) -> str | Mapping[str, float] | None:
     return weights
 
 
+def top_share(text: str) -> int | float:
+    """What ``--top`` means: ``25%`` is the share 0.25, ``10`` the number 10.
+
+    Raises:
+        UserError: it is neither a percentage above 0 and up to 100 nor a whole number of at least 1.
+    """
+    number, percent, rest = text.strip().partition("%")
+    try:
+        value = float(number) / 100 if percent else int(number)
+    except ValueError:
+        value = 0
+    if rest or not (0 < value <= 1 if percent else value >= 1):
+        raise UserError(
+            f"--top: write a percentage above 0 and up to 100, such as 25%, or a whole number of trials; got {text!r}."
+        )
+    return value
+
+
 def named_values(texts: Sequence[str], option: str) -> dict[str, Any]:
     """What ``--set NAME=VALUE`` means; a value is read as in a study file (YAML 1.2), so 1e-3 is a number.
 

@@ -6,6 +6,9 @@ from pathlib import Path
 
 from hpo.plan import Plan
 from hpo.printing.tables import Row, print_json, show
+from hpo.resolve import search_settings
+from hpo.search.view import remarks
+from hpo.strategies.budget import SuggestedBudget
 from hpo.training.checks.findings import Preflight
 
 
@@ -13,17 +16,22 @@ def preflight_rows(found: Preflight) -> list[Row]:
     return [{"check": f.check, "result": str(f.result), "what": f.message} for f in found.findings]
 
 
-def show_checked(path: Path, plan: Plan, found: Preflight | None, as_json: bool) -> None:
+def show_checked(
+    path: Path, plan: Plan, found: Preflight | None, as_json: bool, budget: SuggestedBudget | None = None
+) -> None:
     """A study file that is right in itself, and what the pre-flight found, if there was one."""
-    goals = [str(goal) for goal in plan.goals]
+    goals, told = [str(goal) for goal in plan.goals], remarks(search_settings(plan))
     if as_json:
-        facts = {"study": plan.name, "goals": goals, "parameters": len(plan.space)}
+        facts = {"study": plan.name, "goals": goals, "parameters": len(plan.space), "remarks": told}
+        facts["suggested_budget"] = budget.to_dict() if budget else None
         print_json({**facts, **(found.to_dict() if found else {"params": None, "checks": []})})
         return
     if found:
         show(preflight_rows(found))
         print()
     print(f"{path}: study {plan.name!r}, goals {', '.join(goals)}, {len(plan.space)} parameters. {_verdict(found)}")
+    for remark in (*told, *([str(budget)] if budget else [])):
+        print(remark)
 
 
 def _verdict(found: Preflight | None) -> str:

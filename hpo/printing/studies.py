@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from hpo.constraints import broken, least_violated, spoken
 from hpo.printing.tables import Row, cell, first_line, params_text, print_json, show
 from hpo.reports.warnings import health_warning
+from hpo.search.points import REPLACED
 from hpo.trial import Direction, Goal, TrialRecord, TrialState
 from storage.records import SEARCH, Snapshot
 
@@ -14,7 +16,9 @@ if TYPE_CHECKING:
     from hpo.choice import Choice
     from hpo.export.retrain import Luck
     from hpo.service import Launched
-    from storage.studies import StudySummary
+    from storage.records import StudySummary
+
+SHOWN = 50  # trials of a long study that a table has
 
 
 def objective_rows() -> list[Row]:
@@ -40,15 +44,21 @@ def summary_rows(summaries: Sequence[StudySummary]) -> list[Row]:
     ]
 
 
-def show_study(snapshot: Snapshot, as_json: bool) -> None:
-    """Every trial of a study: state, values, epochs, health warnings, and why it stopped."""
+def show_study(snapshot: Snapshot, as_json: bool, everything: bool = False) -> None:
+    """The trials of a study: state, values, what each breaks, epochs, health warnings, and why it stopped.
+
+    A table for people ends with the last ones unless ``everything`` is wanted.
+    """
+    shown = snapshot.trials if as_json or everything else snapshot.trials[-SHOWN:]
     names = [goal.metric for goal in snapshot.study.goals]
+    constraints = snapshot.study.constraints
     warnings = _warnings(snapshot)
     rows = [
         {
             "trial": t.number,
             "state": str(t.state),
             **dict(zip(names, t.values or [t.metrics.get(n) for n in names], strict=True)),
+            **({"breaks": _breaks(constraints, t, as_json)} if constraints else {}),
             "best epoch": t.best_step,
             "epochs": t.last_step,
             "attempts": t.attempts,
@@ -56,13 +66,28 @@ def show_study(snapshot: Snapshot, as_json: bool) -> None:
             **({"params": t.params} if as_json else {"params": params_text(t.params)}),
             "why it stopped": t.reason.message if t.reason else None,
         }
-        for t in snapshot.trials
+        for t in shown
     ]
     if as_json:
-        print_json({"study": snapshot.study.name, "goals": snapshot.study.goals, "trials": rows})
+        print_json(
+            {
+                "study": snapshot.study.name,
+                "goals": snapshot.study.goals,
+                "constraints": constraints,
+                "replaced": replaced(snapshot.trials),
+                "trials": rows,
+            }
+        )
         return
     print(f"{snapshot.study.name}: {snapshot.study.objective}, {counted(snapshot.trials)}")
+    if earlier := len(snapshot.trials) - len(shown):
+        print(f"The last {len(shown)}; {earlier} earlier ones with --all.")
     show(rows)
+
+
+def _breaks(constraints: Sequence[str], trial: TrialRecord, as_json: bool) -> dict[str, float] | str | None:
+    found = broken(constraints, trial)
+    return found if as_json else spoken(found) or None
 
 
 def _warnings(snapshot: Snapshot) -> dict[int, list[str]]:
@@ -73,38 +98,6 @@ def _warnings(snapshot: Snapshot) -> dict[int, list[str]]:
         if rule is not None and event.series == SEARCH and event.number in found:
             found[event.number][rule] = None
     return {number: list(rules) for number, rules in found.items()}
-
-
-def front_rows(snapshot: Snapshot) -> list[Row]:
-    """One row per trial of the front: number, goals, best epoch, parameters."""
-    from hpo.pareto import ParetoFront
-
-    goals = snapshot.study.goals
-    front = ParetoFront.of(snapshot.trials, goals)
-    by_number = {t.number: t for t in snapshot.trials}
-    names = list(dict.fromkeys(name for n in front.numbers for name in by_number[n].params))
-    columns = _param_columns(names, {"trial", "best epoch", *(goal.metric for goal in goals)})
-    return [
-        {
-            "trial": number,
-            **{goal.metric: float(value) for goal, value in zip(goals, values, strict=True)},
-            "best epoch": by_number[number].best_step,
-            **{column: by_number[number].params.get(name) for name, column in columns.items()},
-        }
-        for number, values in zip(front.numbers, front.values, strict=True)
-    ]
-
-
-def _param_columns(names: Sequence[str], taken: set[str]) -> dict[str, str]:
-    """parameter -> its column, with ``param.`` in front where the name is another column's."""
-    columns = {name: name for name in names if name not in taken}
-    for name in names:
-        if name in taken:
-            column = f"param.{name}"
-            while column in names:
-                column = f"param.{column}"
-            columns[name] = column
-    return {name: columns[name] for name in names}
 
 
 def show_choice(snapshot: Snapshot, choice: Choice, as_json: bool) -> None:
@@ -170,8 +163,11 @@ def launch_summary(launched: Launched, again: str, options: str = "") -> str:
     snapshot, name = launched.snapshot, launched.name
     study = f"{name} {options}".rstrip()
     lines = [f"Study {name}: {counted(snapshot.trials)}."]
-    if launched.how == "interrupted":
-        return "\n".join([*lines, f"Interrupted; nothing is lost. Go on with: {again}"])
+    if launched.stop_rule is not None:
+        lines.append(f"The search has ended early: {launched.stop_rule}.")
+    if launched.how != "done":
+        how = "Interrupted" if launched.how == "interrupted" else "Stopped by hpo stop"
+        return "\n".join([*lines, f"{how}; nothing is lost. Go on with: {again}"])
     if launched.all_failed:
         why = first_line(snapshot.trials[0].reason.message) if snapshot.trials[0].reason else "no reason was kept"
         return "\n".join([*lines, f"Every trial failed. The first: {why}", f"Next: hpo show {study}"])
@@ -182,10 +178,29 @@ def launch_summary(launched: Launched, again: str, options: str = "") -> str:
         values = ", ".join(f"{g.metric} {cell({**trial.metrics, **means}.get(g.metric))}" for g in snapshot.study.goals)
         how = ", the means of fresh seeds" if confirmed else ""
         lines.append(f"Front: {len(choice.front)} trials. Picked: trial {choice.number} ({values}{how}).")
+    elif (
+        done := [trial for trial in snapshot.trials if trial.state is TrialState.COMPLETE]
+    ) and launched.how == "done":
+        nearest = least_violated(done)
+        found = spoken(broken(snapshot.study.constraints, nearest))
+        lines.append(
+            f"No trial keeps to every constraint. The nearest is trial {nearest.number}, which breaks {found}."
+        )
     lines.append("Next: " + " · ".join(f"hpo {verb} {study}" for verb in ("front", "best", "report", "retrain")))
     return "\n".join(lines)
 
 
 def counted(trials: Sequence[TrialRecord]) -> str:
     counts = {state: sum(t.state is state for t in trials) for state in TrialState}
-    return f"{len(trials)} trials: " + ", ".join(f"{count} {state}" for state, count in counts.items() if count)
+    infeasible = sum(t.state is TrialState.COMPLETE and not t.is_feasible for t in trials)
+    notes = {TrialState.COMPLETE: f" ({infeasible} of them not feasible)"} if infeasible else {}
+    told = ", ".join(f"{count} {state}{notes.get(state, '')}" for state, count in counts.items() if count)
+    repeated = replaced(trials)
+    return f"{len(trials)} trials: {told}" + (
+        f"; proposals of points already tried, replaced: {repeated}" if repeated else ""
+    )
+
+
+def replaced(trials: Sequence[TrialRecord]) -> int:
+    """How many proposals were thrown away because their point had been tried."""
+    return sum(trial.sampler_state.get(REPLACED, 0) for trial in trials)

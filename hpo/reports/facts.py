@@ -123,7 +123,17 @@ class Facts:
 
     @cached_property
     def placed(self) -> list[TrialRecord]:
-        """The completed trials with a finite value for every goal: those that can be compared."""
+        """The measured trials that keep to every constraint: those that can be compared."""
+        return [trial for trial in self.measured if trial.is_feasible]
+
+    @cached_property
+    def infeasible(self) -> list[TrialRecord]:
+        """The measured trials that break a constraint."""
+        return [trial for trial in self.measured if not trial.is_feasible]
+
+    @cached_property
+    def measured(self) -> list[TrialRecord]:
+        """The completed trials with a finite value for every goal."""
         return [
             trial
             for trial in self.trials

@@ -11,7 +11,7 @@ from hpo import pareto
 from hpo.reports import captions
 from hpo.reports.facts import Ending, Facts, last_vector
 from hpo.reports.figures import Figure, Json, plain, value_axis
-from hpo.reports.looks import ACCENT, LOOKS, MUTED, wants_log
+from hpo.reports.looks import ACCENT, INFEASIBLE, LOOKS, MUTED, wants_log
 from hpo.reports.wording import axis, number, shown
 from hpo.trial import Direction, TrialRecord
 
@@ -43,10 +43,12 @@ def _layers(facts: Facts) -> list[Layer]:
     members = set(facts.front.numbers)
     stopped = [(t, v) for t in facts.ended(Ending.PRUNED) if (v := last_vector(t, facts.goals))]
     placed = [(trial, trial.values) for trial in facts.placed if trial.values is not None]
+    broke = [(trial, trial.values) for trial in facts.infeasible if trial.values is not None]
     best = facts.recommended
     layers: list[Layer] = [
         ("pruned, where it stopped", stopped,
          {"color": LOOKS[Ending.PRUNED].css, "symbol": "x", "size": 6, "opacity": 0.35}),
+        ("not feasible", broke, {"color": INFEASIBLE.css, "symbol": INFEASIBLE.symbol, "size": 7, "opacity": 0.55}),
         ("dominated", [p for p in placed if p[0].number not in members],
          {"color": MUTED.css, "size": 7, "opacity": 0.55}),
         ("front", [p for p in placed if p[0].number in members], {"color": LOOKS[Ending.COMPLETE].css, "size": 9}),

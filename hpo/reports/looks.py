@@ -40,6 +40,7 @@ LOOKS = {
 }
 ACCENT = Look("var(--accent)", "#c22577", "star", "*")  # the recommended trial, the running best
 MUTED = Look("var(--muted)", "#7d8794", "circle", "o")
+INFEASIBLE = Look("var(--muted)", "#7d8794", "circle-open", "o")  # breaks a constraint
 # One colour per goal, apart from those of the endings.
 SERIES = [
     Look(f"var(--goal-{n})", colour, "circle", "o")

@@ -16,7 +16,7 @@ import numpy as np
 from hpo.reports.facts import Ending, Facts, last_vector
 from hpo.reports.fronts import edge_shape
 from hpo.reports.importance import Importance
-from hpo.reports.looks import ACCENT, LOOKS, MUTED, SERIES, Look, clipped, wants_log
+from hpo.reports.looks import ACCENT, INFEASIBLE, LOOKS, MUTED, SERIES, Look, clipped, wants_log
 from hpo.reports.timeline import Timeline
 from hpo.reports.wording import axis, with_unit
 from hpo.trial import TrialRecord
@@ -200,6 +200,7 @@ def _plane(facts: Facts, ax: Axes, x: int, y: int) -> None:
     members = set(facts.front.numbers)
     stopped = [v for t in facts.ended(Ending.PRUNED) if (v := last_vector(t, facts.goals))]
     others = [t.values for t in facts.placed if t.values is not None and t.number not in members]
+    broke = [t.values for t in facts.infeasible if t.values is not None]
     front = [tuple(float(v) for v in row) for row in facts.front.values]
     if len(facts.goals) == 2:
         line = sorted((v[x], v[y]) for v in front)
@@ -207,6 +208,7 @@ def _plane(facts: Facts, ax: Axes, x: int, y: int) -> None:
                 where="post" if edge_shape(facts.goals[x].direction) == "hv" else "pre")  # fmt: skip
     for vectors, look, label, size, alpha in (
         (stopped, LOOKS[Ending.PRUNED], "pruned, where it stopped", 20, 0.35),
+        (broke, INFEASIBLE, "not feasible", 26, 0.5),
         (others, MUTED, "dominated", 26, 0.5),
         (front, LOOKS[Ending.COMPLETE], "front", 46, 1.0),
     ):
@@ -217,8 +219,9 @@ def _plane(facts: Facts, ax: Axes, x: int, y: int) -> None:
         label = f"trial {best.number}, recommended"
         ax.scatter([best.values[x]], [best.values[y]], s=240, marker="*", color=ACCENT.colour, edgecolors="white",
                    linewidths=1, zorder=4, label=label)  # fmt: skip
-    _scale(ax, "x", [v[x] for v in (*stopped, *others, *front)])
-    _scale(ax, "y", [v[y] for v in (*stopped, *others, *front)])
+    shown = (*stopped, *broke, *others, *front)
+    _scale(ax, "x", [v[x] for v in shown])
+    _scale(ax, "y", [v[y] for v in shown])
     if ax.get_xscale() == "linear":
         ax.locator_params(axis="x", nbins=4)  # small panels: more ticks run into each other
     ax.set_xlabel(axis(facts.goals[x]))

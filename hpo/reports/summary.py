@@ -56,8 +56,10 @@ def _outcome(facts: Facts) -> str:
         )
         if n[ending]
     ]
-    unplaced = whole - len(facts.placed)
+    unplaced = whole - len(facts.measured)
     lost = f" {unplaced:,} of the completed have no finite value for every goal and stand aside." if unplaced else ""
+    broke = len(facts.infeasible)
+    lost += f" {broke:,} of the completed {'breaks' if broke == 1 else 'break'} a constraint." if broke else ""
     return f"Of {count(len(facts.trials), 'trial')}, {listed(parts)}.{lost}"
 
 

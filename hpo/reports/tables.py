@@ -55,6 +55,7 @@ def trial_rows(facts: Facts) -> list[TrialRow]:
         cells += [Cell(duration(seconds), seconds, is_number=True), _reason(trial)]
         cells += [_param(trial.params.get(name, math.nan), name in trial.params) for name in facts.param_names]
         again = f" ({trial.attempts} attempts)" if trial.attempts > 1 else ""
+        again += "" if trial.is_feasible else ", not feasible"
         ending = facts.endings[trial.number]
         rows.append(
             TrialRow(

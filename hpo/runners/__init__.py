@@ -6,21 +6,40 @@ import importlib
 import pkgutil
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import hpo.runners
 from hpo.errors import UnknownName
 
 FILES = {"inline": "inline", "ray": "ray_tune"}
+_SHARED = {"worker", "limits", "address"}  # what runners have in common
+
+
+@dataclass(frozen=True)
+class Site:
+    """The machines that trials may run on, and what these must see.
+
+    ``ray_address`` is that of a Ray cluster; None: this machine. Trials keep checkpoints at
+    every one of ``checkpoints``, each a path or an address of ``hpo.places``; all machines
+    must see one of them. ``code`` is the study file's folder, whose modules they may need.
+    """
+
+    ray_address: str | None = None
+    checkpoints: tuple[str, ...] = ()
+    code: str | None = None
+
+
+HERE = Site()
 
 
 def names() -> list[str]:
     """``inline``, ``ray``, and whatever other file lies here."""
-    files = {m.name for m in pkgutil.iter_modules(hpo.runners.__path__)} - {"worker"}
+    files = {m.name for m in pkgutil.iter_modules(hpo.runners.__path__)} - _SHARED
     return sorted((files - set(FILES.values())) | set(FILES))
 
 
 def find(name: str) -> Callable[..., None]:
-    """The function ``run(source, *, workers, cpus, gpus)`` of a runner; imports its library.
+    """The function ``run(source, *, workers, cpus, gpus, site)`` of a runner; imports its library.
 
     A runner may keep something running for the next call (Ray); ``close`` ends it.
 

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from types import TracebackType
 
 from hpo.errors import RunnerFailed
 from hpo.roles import JobSource
+from hpo.runners import HERE, Site
+from hpo.runners.limits import Limits
 from hpo.runners.worker import pick_device, run_job
-from hpo.trial import Decision, Job, Point, Wait
+from hpo.trial import Decision, Job, Outcome, Point, TrialStopped, Wait
 
 
 class _DriverFailedError(BaseException):
@@ -19,8 +25,8 @@ class _DriverFailedError(BaseException):
         self.error = error
 
 
-def run(source: JobSource, *, workers: int = 1, cpus: float = 1, gpus: float = 0) -> None:
-    """Run every job of ``source``. ``workers`` and ``cpus`` are not used: there is one process."""
+def run(source: JobSource, *, workers: int = 1, cpus: float = 1, gpus: float = 0, site: Site = HERE) -> None:
+    """Run every job of ``source``. ``workers``, ``cpus`` and ``site`` are not used: there is one process."""
     device = pick_device(gpus)
     while isinstance(answer := source.ask(), Job | Wait):
         if isinstance(answer, Wait):
@@ -29,17 +35,67 @@ def run(source: JobSource, *, workers: int = 1, cpus: float = 1, gpus: float = 0
 
 
 def _run(source: JobSource, job: Job, device: str) -> None:
+    alarm = _Alarm(job)
+
     def send(point: Point) -> Decision:
-        try:
-            return source.report(job.number, point)
-        except Exception as error:
-            raise _DriverFailedError(error) from error
+        with alarm.held():  # the study's own work is never broken off
+            alarm.limits.heard(point.step)
+            try:
+                decision = source.report(job.number, point)
+            except Exception as error:
+                raise _DriverFailedError(error) from error
+            return Decision(decision.stop or alarm.limits.passed())
 
     source.working(job.number, "inline")
     try:
         # What an objective prints is not the command's output, which may be JSON.
-        with contextlib.redirect_stdout(sys.stderr):
+        with contextlib.redirect_stdout(sys.stderr), alarm:
             outcome = run_job(job, send, device=device, stop_requested=lambda: source.stop_requested)
     except _DriverFailedError as failed:
         raise failed.error from None
+    except TrialStopped as stopped:  # by the alarm, when the objective had just ended
+        outcome = Outcome(stopped.reason)
     source.finish(job.number, outcome)
+
+
+class _Alarm:
+    """Ends a job that passes a limit: ``TrialStopped`` comes out of whatever line it stands at.
+
+    A signal does that (SIGALRM), which only the main thread hears; elsewhere a limit is seen
+    at the next report. A call that never comes back to Python cannot be ended like this.
+    """
+
+    def __init__(self, job: Job) -> None:
+        self.limits = Limits(job)
+        self._works = threading.current_thread() is threading.main_thread() and self.limits.left_s() is not None
+
+    def __enter__(self) -> None:
+        if self._works:
+            self._before = signal.signal(signal.SIGALRM, self._ring)
+            self._set()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._works:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, self._before)
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Not while this is open."""
+        if self._works:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        yield
+        if self._works:
+            self._set()
+
+    def _set(self) -> None:
+        # A time of 0 would switch it off; a limit that has passed rings at once.
+        signal.setitimer(signal.ITIMER_REAL, max(self.limits.left_s() or 0.0, 1e-3))
+
+    def _ring(self, number: int, frame: object) -> None:
+        over = self.limits.passed()
+        if over is not None:
+            raise TrialStopped(over)
+        self._set()  # rounded down

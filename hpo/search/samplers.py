@@ -2,7 +2,8 @@
 
 A sampler keeps no state between asks: it is built anew, seeded by (study seed, trial
 number), so a study that was resumed proposes what an unbroken one would have. ``qmc`` and
-``grid`` keep the study's seed, because their sequence belongs to the whole study.
+``grid`` keep the study's seed, because their sequence belongs to the whole study. What is
+``kept`` between asks is only a cache: it can be computed again from the trials.
 """
 
 # No "from __future__ import annotations": the options' types are read off the signatures.
@@ -16,25 +17,26 @@ from pydantic import Field
 
 from hpo.errors import StudyFileError
 from hpo.search.distributions import distribution
-from hpo.search.options import checked
+from hpo.search.options import Count, checked
 from hpo.trial import derive_seed
-from search_spaces import SearchSpace
+from search_spaces import Choice, SearchSpace
 
 if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
 
 MAX_GRID = 100_000
 
-Count = Annotated[int, Field(ge=1)]
+Population = Annotated[int, Field(ge=2)]
 
 
 @dataclass(frozen=True)
 class Ask:
-    """Where a sampler is used: the space, the study's seed, and the trial's own."""
+    """Where a sampler is used: the space, the study's seed, the trial's own, and what may be found again."""
 
     space: SearchSpace
     study_seed: int
     seed: int
+    kept: dict[str, Any]
 
 
 def random(ask: Ask) -> "BaseSampler":
@@ -47,7 +49,7 @@ def tpe(ask: Ask, *, startup_trials: Count = 10, candidates: Count = 24, group: 
     """Tree-structured Parzen estimator (Bergstra et al. 2011), multivariate, with the constant liar."""
     from optuna.samplers import TPESampler
 
-    return TPESampler(
+    return (TPESampler if group else _knowing_the_space(TPESampler, ask, include_pruned=True))(
         n_startup_trials=startup_trials,
         n_ei_candidates=candidates,
         multivariate=True,
@@ -87,24 +89,42 @@ def gp(ask: Ask, *, startup_trials: Count = 10) -> "BaseSampler":
     """Gaussian process with expected (hypervolume) improvement."""
     from optuna.samplers import GPSampler
 
-    return GPSampler(n_startup_trials=startup_trials, seed=ask.seed, deterministic_objective=False)
+    sampler = _knowing_the_space(GPSampler, ask)
+    return sampler(n_startup_trials=startup_trials, seed=ask.seed, deterministic_objective=False)
 
 
-def nsga2(ask: Ask, *, population: Annotated[int, Field(ge=2)] = 20) -> "BaseSampler":
+def cmaes(
+    ask: Ask,
+    *,
+    population: Population | None = None,
+    sigma0: Annotated[float, Field(gt=0, le=1)] = 1 / 6,
+    separable: bool = False,
+) -> "BaseSampler":
+    """CMA-ES (Hansen 2016, arXiv:1604.00772), for one goal; what is no number, or conditional, is random."""
+    from hpo.search.cmaes import ReplayedCmaEs
+
+    if "cmaes" not in ask.kept:
+        ask.kept["cmaes"] = ReplayedCmaEs(ask.space, population=population, sigma0=sigma0, separable=separable)
+    sampler: ReplayedCmaEs = ask.kept["cmaes"]
+    return sampler.seeded(ask.seed)
+
+
+def nsga2(ask: Ask, *, population: Population = 20) -> "BaseSampler":
     """NSGA-II (Deb et al. 2002, doi:10.1109/4235.996017)."""
     from optuna.samplers import NSGAIISampler
 
-    return NSGAIISampler(population_size=population, seed=ask.seed)
+    return _knowing_the_space(NSGAIISampler, ask)(population_size=population, seed=ask.seed)
 
 
-def nsga3(ask: Ask, *, population: Annotated[int, Field(ge=2)] = 20) -> "BaseSampler":
+def nsga3(ask: Ask, *, population: Population = 20) -> "BaseSampler":
     """NSGA-III (Deb & Jain 2014, doi:10.1109/TEVC.2013.2281535), for three goals and more."""
     from optuna.samplers import NSGAIIISampler
 
-    return NSGAIIISampler(population_size=population, seed=ask.seed)
+    return _knowing_the_space(NSGAIIISampler, ask)(population_size=population, seed=ask.seed)
 
 
 SAMPLERS: "Mapping[str, Callable[..., BaseSampler]]" = {
+    "cmaes": cmaes,
     "gp": gp,
     "grid": grid,
     "nsga2": nsga2,
@@ -113,7 +133,10 @@ SAMPLERS: "Mapping[str, Callable[..., BaseSampler]]" = {
     "random": random,
     "tpe": tpe,
 }
+LEARN_FROM_CONSTRAINTS = {"gp", "nsga2", "nsga3", "tpe"}
 _FINITE_ONLY = {"grid"}
+_ONE_GOAL_ONLY = {"cmaes"}
+_NUMBERS_ONLY = {"cmaes"}
 
 
 class SamplerFactory:
@@ -121,24 +144,70 @@ class SamplerFactory:
 
     Raises:
         UnknownName, StudyFileError: the sampler or one of its options is wrong, or it
-            cannot take this space; the samplers that can are named.
+            cannot take this space or so many goals; the samplers that can are named.
     """
 
-    def __init__(self, name: str, options: Mapping[str, Any], space: SearchSpace, study_seed: int) -> None:
+    def __init__(
+        self, name: str, options: Mapping[str, Any], space: SearchSpace, study_seed: int, *, goals: int = 1
+    ) -> None:
         self._options = checked("sampler", name, SAMPLERS, options)
         self._make = SAMPLERS[name]
         self._space = space
         self._study_seed = study_seed
+        self._kept: dict[str, Any] = {}
         if name in _FINITE_ONLY:
             _check_finite(name, space)
-        self.limit = grid_size(space) if name == "grid" else None
+        if name in _ONE_GOAL_ONLY and goals > 1:
+            raise StudyFileError(
+                f"Sampler {name!r} takes one goal, and this study has {goals}. Use one of: {_others(_ONE_GOAL_ONLY)}."
+            )
+        if name in _NUMBERS_ONLY and not numbers(space):
+            raise StudyFileError(
+                f"Sampler {name!r} searches numbers, and this space has none that is always there. "
+                f"Use one of: {_others(_NUMBERS_ONLY)}."
+            )
 
-    def for_trial(self, number: int) -> "BaseSampler":
-        ask = Ask(self._space, self._study_seed, derive_seed(self._study_seed, number, "sampler"))
+    def for_trial(self, number: int, again: int = 0) -> "BaseSampler":
+        """The sampler of a trial; with another seed each time it is asked ``again``."""
+        seed = derive_seed(self._study_seed, number, "sampler", *(("again", again) if again else ()))
+        return self._built(self._make, seed, self._options)
+
+    def chance(self, number: int, again: int) -> "BaseSampler":
+        """Chance instead of the sampler."""
+        return self._built(random, derive_seed(self._study_seed, number, "chance", again), {})
+
+    def _built(self, make: "Callable[..., BaseSampler]", seed: int, options: Mapping[str, Any]) -> "BaseSampler":
         with warnings.catch_warnings():
             # Optuna marks most of what we use as experimental, in a warning per construction.
             warnings.simplefilter("ignore")
-            return self._make(ask, **self._options)
+            return make(Ask(self._space, self._study_seed, seed, self._kept), **options)
+
+
+def numbers(space: SearchSpace) -> list[str]:
+    """The parameters that are numbers in every trial."""
+    return [name for name, parameter in space.items() if not isinstance(parameter, Choice) and not parameter.when]
+
+
+def _knowing_the_space(sampler: "type[BaseSampler]", ask: Ask, *, include_pruned: bool = False) -> Any:
+    """``sampler``, with the parameters that all trials share looked up and not compared anew.
+
+    Optuna keeps them from ask to ask in its sampler, which is built anew here: at 5,000
+    trials that comparison would be most of an ask.
+    """
+    from optuna.search_space import IntersectionSearchSpace
+
+    shared: IntersectionSearchSpace = ask.kept.setdefault("shared", IntersectionSearchSpace(include_pruned))
+
+    class Knowing(sampler):  # type: ignore[misc, valid-type]
+        def infer_relative_search_space(self, study: Any, trial: Any) -> dict[str, Any]:
+            return {name: found for name, found in shared.calculate(study).items() if not found.single()}
+
+    return Knowing
+
+
+def _others(but: set[str]) -> str:
+    """The samplers that take any space, and any number of goals, besides these."""
+    return ", ".join(sorted(set(SAMPLERS) - but - _FINITE_ONLY))
 
 
 def grid_size(space: SearchSpace) -> int:
@@ -151,7 +220,7 @@ def _grid_values(space: SearchSpace) -> dict[str, list[Any]]:
 
 
 def _check_finite(name: str, space: SearchSpace) -> None:
-    others = ", ".join(sorted(set(SAMPLERS) - _FINITE_ONLY))
+    others = _others(_NUMBERS_ONLY)
     for parameter in space:
         if space[parameter].count() is None:
             raise StudyFileError(

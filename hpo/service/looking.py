@@ -14,8 +14,8 @@ from hpo.export.retrain import ship
 from hpo.spec import StudySpec
 from hpo.trial import TrialRecord, TrialState
 from storage.database import Database
-from storage.records import RETRAIN, SEARCH, Snapshot
-from storage.studies import Studies, StudySummary
+from storage.records import RETRAIN, SEARCH, Snapshot, StudySummary
+from storage.studies import Studies
 
 
 def summaries(storage: str) -> list[StudySummary]:
@@ -24,14 +24,14 @@ def summaries(storage: str) -> list[StudySummary]:
         return Studies(database).summaries()
 
 
-def snapshot(storage: str, name: str) -> Snapshot:
-    """Everything known of a study.
+def snapshot(storage: str, name: str, *, curves: bool = True) -> Snapshot:
+    """Everything known of a study; without ``curves``, no trial has its points.
 
     Raises:
         StorageError, UnknownName: there is no such database or study.
     """
     with Database(storage) as database:
-        return Studies(database).snapshot(name)
+        return Studies(database).snapshot(name, curves=curves)
 
 
 def choose(
@@ -42,7 +42,7 @@ def choose(
     Raises:
         UserError: no trial is left, or the policy or a comparison is wrong.
     """
-    found = snapshot(storage, name)
+    found = snapshot(storage, name, curves=False)
     return found, choose_from(found, StudySpec.parse(found.study.spec_yaml, name), pick, where)
 
 
@@ -169,4 +169,5 @@ def choose_from(found: Snapshot, spec: StudySpec, pick: Policy | None, where: Se
 
 
 def has_completed(found: Snapshot) -> bool:
-    return any(trial.state is TrialState.COMPLETE for trial in found.trials)
+    """Whether there is a trial to choose."""
+    return any(trial.state is TrialState.COMPLETE and trial.is_feasible for trial in found.trials)

@@ -9,6 +9,7 @@ from hpo.errors import StorageError
 from hpo.interrupt import Interrupt
 from hpo.plan import Plan
 from hpo.session import Session
+from hpo.strategies.budget import SuggestedBudget, suggest
 from hpo.training.checks.findings import Preflight
 from storage.database import Database
 from storage.studies import Studies
@@ -23,6 +24,18 @@ def preflight(
         KeyboardInterrupt: ``interrupt`` was requested meanwhile.
     """
     return apart.run(plan, runner=runner, workers=workers, interrupt=interrupt) if apart.applies(plan) else None
+
+
+def suggested_budget(plan: Plan, found: Preflight) -> SuggestedBudget | None:
+    """A budget by rule of thumb, from what the pre-flight of a plan measured; None where it measured too little."""
+    details = {finding.check: finding.details for finding in found.findings}
+    task, time = details.get("task", {}), details.get("time", {})
+    if not task.get("samples") or "epoch_s" not in time:
+        return None
+    return suggest(
+        parameters=len(plan.space), weights=task["trainable"], samples=task["samples"], epoch_s=time["epoch_s"],
+        workers=apart.extent(plan)["workers"],
+    )  # fmt: skip
 
 
 def before_first_trial(

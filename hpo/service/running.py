@@ -34,9 +34,10 @@ class Launched:
     """What a launch came to."""
 
     name: str
-    how: str  # done, interrupted
+    how: str  # done, interrupted, stopped (by hpo stop)
     snapshot: Snapshot
     choice: Choice | None = None  # None before a trial completed, or when interrupted
+    stop_rule: str | None = None  # why a rule of the study's ``stop`` ended the search, if one did
 
     @property
     def all_failed(self) -> bool:
@@ -62,6 +63,7 @@ def launch(
     runs: Path,
     runner: str | None = None,
     workers: int | None = None,
+    ray_address: str | None = None,
     interrupt: Interrupt | None = None,
     listeners: MakeListeners = lambda plan, ended: (),
     skip_preflight: bool = False,
@@ -71,6 +73,7 @@ def launch(
 
     Args:
         runs: where a new study puts its folder of trials.
+        ray_address: of the Ray cluster to run on; None: this machine.
         listeners: made from the plan and the trials that ended in earlier launches.
         skip_preflight: begin a new study without trying one batch, its data and its memory first.
         warn: gets a line for each thing that the pre-flight of a new study found doubtful.
@@ -83,15 +86,15 @@ def launch(
     """
     spec, text = StudySpec.load(path)
     plan = resolve(spec, str(path), str(path.resolve().parent))
-    check_runner(plan, runner, workers)
+    check_runner(plan, runner, workers, ray_address)
     prepare = (
         _nothing
         if skip_preflight
         else before_first_trial(plan, storage, runner=runner, workers=workers, interrupt=interrupt, warn=warn)
     )
     launched = launch_plan(
-        plan, text, storage=storage, runs=runs, runner=runner, workers=workers, interrupt=interrupt,
-        listeners=listeners, prepare=prepare,
+        plan, text, storage=storage, runs=runs, runner=runner, workers=workers, ray_address=ray_address,
+        interrupt=interrupt, listeners=listeners, prepare=prepare,
     )  # fmt: skip
     if launched.choice is not None:
         with Database(storage) as database:  # what the winner is held against in the report
@@ -107,6 +110,7 @@ def launch_plan(
     runs: Path,
     runner: str | None = None,
     workers: int | None = None,
+    ray_address: str | None = None,
     interrupt: Interrupt | None = None,
     listeners: MakeListeners = lambda plan, ended: (),
     prepare: Callable[[Session], None] = _nothing,
@@ -116,7 +120,7 @@ def launch_plan(
     Raises:
         UserError, RunnerFailed: as ``launch``.
     """
-    check_runner(plan, runner, workers)
+    check_runner(plan, runner, workers, ray_address)
     restored = mirror.restore(plan, storage)
     with Database(storage, create=True) as database:
         studies = Studies(database)
@@ -124,16 +128,16 @@ def launch_plan(
         study = create_or_check(studies, plan, text, runs, restored=restored is not None)
         if restored is not None:
             studies.add_event(study, Event("restored", restored))
-        with open_session(database, studies, study, plan, runner, workers, interrupt) as session:
+        with open_session(database, studies, study, plan, runner, workers, interrupt, ray_address) as session:
             if study.record.spec_yaml != text or study.import_from != plan.import_from:
                 studies.update_file(study, text, plan.import_from)
             ended = [record for record in studies.trials(study).records() if record.state.is_finished]
             session = replace(session, listeners=(*session.listeners, *listeners(plan, ended)))
             prepare(session)
-            run_search(session)
+            stopped = run_search(session)
             if not session.interrupt.requested:
                 run_confirmation(session)
-            how = "interrupted" if session.interrupt.requested else "done"
+            how = session.interrupt.how
         found = studies.snapshot(plan.name)
         choice = choose_from(found, plan.spec, None, ()) if how == "done" and has_completed(found) else None
-        return Launched(plan.name, how, found, choice)
+        return Launched(plan.name, how, found, choice, stopped)

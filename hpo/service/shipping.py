@@ -63,6 +63,7 @@ def retrain(
     pick: Policy | None = None,
     runner: str | None = None,
     workers: int | None = None,
+    ray_address: str | None = None,
     interrupt: Interrupt | None = None,
     listeners: MakeListeners = lambda plan, ended: (),
 ) -> Retrained | None:
@@ -84,7 +85,7 @@ def retrain(
             promise = get_trial(found, trial)
         else:
             promise = get_trial(found, choose_from(found, plan.spec, pick, ()).number)
-        with open_session(database, studies, study, plan, runner, workers, interrupt) as session:
+        with open_session(database, studies, study, plan, runner, workers, interrupt, ray_address) as session:
             session = replace(session, listeners=(*session.listeners, *listeners(plan, ())))
             policy = plan.spec.retrain
             source = FixedJobs(

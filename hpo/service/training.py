@@ -55,6 +55,7 @@ class TrainOrder:
     smoke: bool = False
     name: str | None = None
     runner: str = "inline"
+    ray_address: str | None = None
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class Trained:
     """What a run came to; ``folder`` holds its checkpoints, ``assumed`` names values that nobody gave."""
 
     name: str
-    how: str  # done, interrupted
+    how: str  # done, interrupted, stopped (by hpo stop)
     trial: TrialRecord | None  # None when it was interrupted before it began
     folder: Path
     seconds: float | None  # of work, pauses left out
@@ -151,8 +152,9 @@ def train(
             _take_up(session, state, order.resume)
 
     launched = launch_plan(
-        plan, text, storage=storage, runs=runs, interrupt=interrupt, listeners=listeners, prepare=prepare
-    )
+        plan, text, storage=storage, runs=runs, ray_address=order.ray_address, interrupt=interrupt,
+        listeners=listeners, prepare=prepare,
+    )  # fmt: skip
     from hpo.reports.facts import Facts
 
     trial = next(iter(launched.snapshot.trials), None)

@@ -48,6 +48,7 @@ def validate(
     epochs: int | None = None,
     runner: str | None = None,
     workers: int | None = None,
+    ray_address: str | None = None,
     interrupt: Interrupt | None = None,
     listeners: MakeListeners = lambda plan, ended: (),
 ) -> Validated | None:
@@ -83,7 +84,7 @@ def validate(
             found = studies.snapshot(name)
             number = choose_from(found, plan.spec, pick, ()).number if trial is None else trial
             subject, chosen = number, get_trial(found, number).params
-        with open_session(database, studies, study, plan, runner, workers, interrupt) as session:
+        with open_session(database, studies, study, plan, runner, workers, interrupt, ray_address) as session:
             session = replace(session, listeners=(*session.listeners, *listeners(plan, ())))
             source = FixedJobs(
                 plan,

@@ -85,6 +85,6 @@ def test_an_entry_point_that_cannot_be_loaded_is_one_message(
         raise error
 
     point = SimpleNamespace(name="theirs", value="their.module:Thing", load=load)
-    monkeypatch.setattr(registry, "entry_points", lambda group: [point])
+    monkeypatch.setattr(registry, "_installed", lambda: (point,))
     with pytest.raises(UserError, match=r"'theirs': importing their.module:Thing failed: "):
         registry.find("theirs")

@@ -9,15 +9,16 @@ import pytest
 from hpo import runners
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(scope="module")
 def local_ray() -> Iterator[None]:
     """One Ray for the whole file, which is not hpo's to end: starting one takes seconds."""
-    import hpo.runners.ray_tune as room
+    import ray
 
-    room._start(0)
-    room._ours = False
+    import hpo.runners.ray_tune  # noqa: F401  # its settings come before Ray's import
+
+    ray.init("local", num_gpus=0, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
     yield
-    room.ray.shutdown()
+    ray.shutdown()
 
 
 @pytest.fixture(params=runners.names())

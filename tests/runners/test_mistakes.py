@@ -12,7 +12,7 @@ from hpo.trial import StopReason, TrialState
 from storage.trials import TrialStore
 from tests.studies import launch, rows
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("local_ray")]
 
 HEAD = """
 import os, sys, time

@@ -16,7 +16,7 @@ from hpo.interrupt import Interrupt
 from hpo.trial import TrialState
 from tests.studies import StopAfter, launch, rows
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("local_ray")]
 DETERMINISTIC: dict[str, Any] = {
     "data": {"function": "zdt1", "dims": 4},
     "goals": [{"metric": "f1"}, {"metric": "f2"}],

@@ -3,93 +3,80 @@
 from __future__ import annotations
 
 import math
+from itertools import permutations
 from typing import Any
 
 import optuna
 import pytest
 
 from hpo.errors import StudyFileError, UnknownName
-from hpo.search.samplers import SAMPLERS, SamplerFactory, grid_size
-from hpo.search.view import Search, SearchSettings
-from hpo.trial import Goal, Point, StopKind, StopReason, TrialRecord, TrialState, derive_seed
+from hpo.search.points import size
+from hpo.search.samplers import SAMPLERS, SamplerFactory
+from hpo.search.view import Search, remarks
+from hpo.trial import Goal, TrialRecord, TrialState, derive_seed
 from search_spaces import Choice, Float, Int, SearchSpace
+from tests.searches import FINITE, FLOATS, MIXED, ONE, TWO, drive, ended, settings, space_for, trials_for
 
-FLOATS = SearchSpace({"x": Float(0.0, 1.0), "y": Float(1e-4, 1.0, log=True)})
-MIXED = SearchSpace(
-    {"x": Float(0.0, 1.0, step=0.25), "n": Int(1, 3), "c": Choice(("a", "b")), "m": Float(0.0, 1.0, when={"c": "a"})}
-)
-FINITE = SearchSpace({"x": Float(0.0, 1.0, step=0.25), "n": Int(1, 3), "c": Choice(("a", "b"))})
-ONE, TWO = (Goal("f1"),), (Goal("f1"), Goal("f2"))
+EVERY = [(name, goals) for name in sorted(SAMPLERS) for goals in (ONE, TWO) if (name, goals) != ("cmaes", TWO)]
+every_sampler = pytest.mark.parametrize(("name", "goals"), EVERY, ids=[f"{name}-{len(goals)}" for name, goals in EVERY])
+constrained_or_not = pytest.mark.parametrize("constraints", [(), ("x >= 0.5",)], ids=["free", "constrained"])
 
 
-def settings(sampler: str, space: SearchSpace, goals: tuple[Goal, ...] = ONE, **fields: Any) -> SearchSettings:
-    options = {"population": 4} if sampler.startswith("nsga") else {}
-    if sampler in ("tpe", "gp"):
-        options = {"startup_trials": 4}
-    return SearchSettings(space, goals, seed=5, sampler=sampler, sampler_options=options, **fields)
-
-
-def space_for(sampler: str) -> SearchSpace:
-    return FINITE if sampler == "grid" else MIXED
-
-
-def trials_for(sampler: str) -> int:
-    return 7 if sampler == "gp" else 14  # fitting a Gaussian process takes half a second
-
-
-def value(params: dict[str, Any], goals: int) -> tuple[float, ...]:
-    x = float(params["x"])
-    return (x * x + params.get("n", 0), (1 - x) ** 2 + params.get("m", 0.0))[:goals]
-
-
-def ended(number: int, params: dict[str, Any], state: dict[str, Any], goals: int) -> TrialRecord:
-    reason = StopReason(StopKind.FINISHED, "done")
-    record = TrialRecord(number, TrialState.COMPLETE, params, 0, reason=reason, sampler_state=state)
-    if number % 5 == 3:  # some are pruned: they have a curve and no value
-        points = (Point(1, {"f1": value(params, 1)[0]}),)
-        return TrialRecord(number, TrialState.PRUNED, params, 0, sampler_state=state, points=points)
-    points = tuple(Point(s, {"f1": value(params, 1)[0] + 1 / s}) for s in (1, 2))
-    return TrialRecord(number, record.state, params, 0, values=value(params, goals), sampler_state=state, points=points)
-
-
-def drive(search: Search, first: int, until: int, goals: int) -> list[TrialRecord]:
-    records = []
-    for number in range(first, until):
-        proposal = search.propose(number)
-        records.append(ended(number, proposal.params, proposal.sampler_state, goals))
-        search.finished(records[-1])
-        drive.state = proposal.search_state  # type: ignore[attr-defined]
-    return records
-
-
-@pytest.mark.parametrize("goals", [ONE, TWO], ids=["one", "two"])
-@pytest.mark.parametrize("name", sorted(SAMPLERS))
-def test_every_sampler_stays_in_the_space_and_repeats_itself(name: str, goals: tuple[Goal, ...]) -> None:
+@every_sampler
+@constrained_or_not
+def test_every_sampler_stays_in_the_space_and_repeats_itself(
+    name: str, goals: tuple[Goal, ...], constraints: tuple[str, ...]
+) -> None:
     space = space_for(name)
-    runs = [drive(Search(settings(name, space, goals)), 0, trials_for(name), len(goals)) for _ in range(2)]
-    for record in runs[0]:
-        space.check(record.params)
-    assert [r.params for r in runs[0]] == [r.params for r in runs[1]]
-    assert len({tuple(sorted(r.params.items())) for r in runs[0]}) > 5
+    wanted = settings(name, space, goals, constraints=constraints)
+    runs = [
+        [r.params for r, _ in drive(Search(wanted), range(trials_for(name)), len(goals), constrained=bool(constraints))]
+        for _ in range(2)
+    ]
+    for params in runs[0]:
+        space.check(params)
+    assert runs[0] == runs[1]
+    assert len({tuple(sorted(params.items())) for params in runs[0]}) == trials_for(name)
 
 
-@pytest.mark.parametrize("goals", [ONE, TWO], ids=["one", "two"])
-@pytest.mark.parametrize("name", sorted(SAMPLERS))
-def test_a_resumed_study_proposes_what_an_unbroken_one_does(name: str, goals: tuple[Goal, ...]) -> None:
-    space = space_for(name)
+@every_sampler
+@constrained_or_not
+def test_a_study_resumed_anywhere_proposes_what_an_unbroken_one_does(
+    name: str, goals: tuple[Goal, ...], constraints: tuple[str, ...]
+) -> None:
     end = trials_for(name)
-    whole = drive(Search(settings(name, space, goals)), 0, end, len(goals))
-    before = drive(Search(settings(name, space, goals)), 0, end - 2, len(goals))
-    state = drive.state  # type: ignore[attr-defined]
-    after = drive(Search(settings(name, space, goals), before, state), end - 2, end, len(goals))
-    assert [r.params for r in before + after] == [r.params for r in whole]
+    wanted, limited = settings(name, space_for(name), goals, constraints=constraints), bool(constraints)
+    whole = list(drive(Search(wanted), range(end), len(goals), constrained=limited))
+    records = [record for record, _ in whole]
+    for cut in (end - 1,) if name == "gp" else range(1, end):
+        resumed = Search(wanted, records[:cut], whole[cut - 1][1])
+        after = drive(resumed, range(cut, min(cut + 4, end)), len(goals), constrained=limited)
+        assert [record.params for record, _ in after] == [r.params for r in records[cut : cut + 4]], cut
+
+
+@every_sampler
+def test_a_deterministic_search_does_not_care_in_which_order_trials_end(name: str, goals: tuple[Goal, ...]) -> None:
+    wanted = settings(name, space_for(name), goals, concurrency=3, deterministic=True)
+
+    def proposed(order: tuple[int, ...]) -> list[dict[str, Any]]:
+        search, found = Search(wanted), []
+        for first in range(0, 6 if name == "gp" else 15, 3):
+            proposals = {number: search.propose(number) for number in range(first, first + 3)}
+            for i in order:
+                search.finished(ended(first + i, proposals[first + i], len(goals)))
+            found += [proposal.params for proposal in proposals.values()]
+        return found
+
+    orders = [(0, 1, 2), (2, 1, 0)] if name == "gp" else list(permutations(range(3)))
+    assert all(proposed(order) == proposed(orders[0]) for order in orders[1:])
 
 
 @pytest.mark.parametrize("name", ["random", "tpe", "nsga2", "gp"])
 @pytest.mark.parametrize("concurrency", [1, 3])
 def test_parameters_are_those_that_plain_optuna_proposes(name: str, concurrency: int) -> None:
     """Plain Optuna, shown the same trials in the same states, with the same seeds."""
-    search = Search(settings(name, FLOATS, concurrency=concurrency, deterministic=True))
+    space = SearchSpace({**FLOATS, **{name: Float(0.0, 1.0) for name in "abcd"}})  # so wide that no child is its parent
+    search = Search(settings(name, space, concurrency=concurrency, deterministic=True))
     fresh = {
         "random": lambda seed: optuna.samplers.RandomSampler(seed=seed),
         "tpe": lambda seed: optuna.samplers.TPESampler(
@@ -108,6 +95,7 @@ def test_parameters_are_those_that_plain_optuna_proposes(name: str, concurrency:
         plain.sampler = fresh(derive_seed(5, number, "sampler"))
         trial = plain.ask()
         expected = {"x": trial.suggest_float("x", 0.0, 1.0), "y": trial.suggest_float("y", 1e-4, 1.0, log=True)}
+        expected |= {name: trial.suggest_float(name, 0.0, 1.0) for name in "abcd"}
         open_trials[number] = trial
         got = search.propose(number)
         assert got.params == expected
@@ -117,7 +105,7 @@ def test_parameters_are_those_that_plain_optuna_proposes(name: str, concurrency:
 
 def test_a_deterministic_search_waits_for_what_it_must_see() -> None:
     search = Search(settings("random", FLOATS, concurrency=2, deterministic=True))
-    records = [ended(n, search.propose(n).params, {}, 1) for n in (0, 1)]
+    records = [ended(n, search.propose(n), 1) for n in (0, 1)]
     assert not search.may_ask(2)
     search.finished(records[1])  # the wrong one: trial 2 must see trial 0
     assert not search.may_ask(2)
@@ -127,17 +115,6 @@ def test_a_deterministic_search_waits_for_what_it_must_see() -> None:
     assert not search.may_ask(4)
 
 
-def test_the_order_in_which_trials_end_does_not_matter_when_deterministic() -> None:
-    def params_of_third(order: tuple[int, int, int]) -> dict[str, Any]:
-        search = Search(settings("tpe", FLOATS, concurrency=3, deterministic=True))
-        records = [ended(n, search.propose(n).params, {}, 1) for n in range(3)]
-        for n in order:
-            search.finished(records[n])
-        return [search.propose(n).params for n in (3, 4, 5)]  # type: ignore[return-value]
-
-    assert params_of_third((0, 1, 2)) == params_of_third((2, 0, 1)) == params_of_third((1, 2, 0))
-
-
 def test_an_enqueued_point_is_taken_and_completed() -> None:
     search = Search(settings("tpe", MIXED))
     proposal = search.propose(0, {"n": 2, "c": "a"})
@@ -145,14 +122,17 @@ def test_an_enqueued_point_is_taken_and_completed() -> None:
     MIXED.check(proposal.params)
 
 
-def test_grid_tries_every_point_once() -> None:
-    size = grid_size(FINITE)
-    assert size == 5 * 3 * 2
+@pytest.mark.parametrize("enqueued", [None, {"x": 0.5, "n": 2, "c": "a"}], ids=["alone", "beside an enqueued point"])
+def test_grid_tries_every_point_once(enqueued: dict[str, Any] | None) -> None:
     search = Search(settings("grid", FINITE))
-    records = drive(search, 0, size, 1)
-    assert len({tuple(sorted(r.params.items())) for r in records}) == size
-    assert search.is_exhausted(size)
-    assert not search.is_exhausted(size, enqueued=1)
+    params = []
+    for number in range(5 * 3 * 2):
+        assert not search.is_exhausted()
+        proposal = search.propose(number, enqueued if number == 0 else None)
+        search.finished(ended(number, proposal, 1))
+        params.append(proposal.params)
+    assert len({tuple(sorted(p.items())) for p in params}) == size(FINITE) == 5 * 3 * 2
+    assert search.is_exhausted()
 
 
 def test_grid_names_the_samplers_that_take_an_endless_space() -> None:
@@ -165,6 +145,8 @@ def test_grid_names_the_samplers_that_take_an_endless_space() -> None:
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
+        ("cmaes", {"sigma0": 0.0}, "greater than 0"),
+        ("cmaes", {"popsize": 4}, "population"),
         ("tpee", {}, "Did you mean 'tpe'"),
         ("tpe", {"startup": 3}, "Did you mean 'startup_trials'"),
         ("tpe", {"startup_trials": 0}, "greater than or equal to 1"),
@@ -199,7 +181,7 @@ def test_qmc_is_a_sobol_sequence_from_the_first_trial_on() -> None:
 
 
 def test_qmc_does_not_repeat_a_conditional_parameter() -> None:
-    space = SearchSpace({"c": Choice(("a", "b")), "m": Float(0.0, 1.0, when={"c": "a"})})
+    space = SearchSpace({"c": Choice(("a", "b")), "m": Float(0.0, 1.0, when={"c": "a"}), "x": Float(0.0, 1.0)})
     search = Search(settings("qmc", space))
     params = [search.propose(n).params for n in range(16)]
     drawn = [p["m"] for p in params if "m" in p]
@@ -213,11 +195,9 @@ def test_a_grid_too_large_to_list_is_refused_by_its_size() -> None:
     SamplerFactory("grid", {}, SearchSpace({"n": Int(1, 50_000), "c": Choice(("a", "b"))}), 0)
 
 
-def test_a_grid_is_whole_beside_an_enqueued_point() -> None:
-    search = Search(settings("grid", FINITE))
-    proposal = search.propose(0, {"x": 0.5, "n": 2, "c": "a"})
-    assert proposal.params == {"x": 0.5, "n": 2, "c": "a"}
-    search.finished(ended(0, proposal.params, proposal.sampler_state, 1))
-    size = grid_size(FINITE)
-    records = drive(search, 1, 1 + size, 1)
-    assert len({tuple(sorted(r.params.items())) for r in records}) == size
+def test_a_sampler_that_does_not_learn_from_constraints_says_so() -> None:
+    assert remarks(settings("tpe", FLOATS, constraints=("x <= 1",))) == []
+    assert remarks(settings("random", FLOATS)) == []
+    assert remarks(settings("random", FLOATS, constraints=("x <= 1",))) == [
+        "Sampler 'random' does not learn from constraints; gp, nsga2, nsga3, tpe do."
+    ]

@@ -22,6 +22,7 @@ def make_study(database: Database) -> int:
 
 def test_a_driver_learns_that_its_lease_was_taken_over(storage_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(leases, "HEARTBEAT_S", 0.02)
+    monkeypatch.setattr(leases, "LOOK_S", 0.02)
     told = threading.Event()
     with Database(storage_url, create=True) as database:
         with Lease(database, make_study(database), "s", on_lost=told.set) as lease:
@@ -35,6 +36,7 @@ def test_a_driver_learns_that_its_lease_was_taken_over(storage_url: str, monkeyp
 
 def test_a_lease_that_is_kept_beats_on(storage_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(leases, "HEARTBEAT_S", 0.02)
+    monkeypatch.setattr(leases, "LOOK_S", 0.02)
     with Database(storage_url, create=True) as database, Lease(database, make_study(database), "s") as lease:
         first = helper.rows(storage_url, "SELECT heartbeat_at FROM hpo_leases")
         for _ in range(200):

@@ -187,7 +187,7 @@ class _Flight:
         if trainable == 0:
             raise Fault("the model has no parameter to train; give at least one requires_grad")
         frozen = f", {weights - trainable:,} of them frozen" if trainable < weights else ""
-        details = {"parameters": weights, "trainable": trainable}
+        details = {"parameters": weights, "trainable": trainable, "samples": len(task.train)}
         return Told(
             f"a model of {weights:,} weights{frozen}; {len(task.train)} training and {len(task.validation)} "
             "validation samples",

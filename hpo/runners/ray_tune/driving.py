@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 from hpo.errors import RunnerFailed
 from hpo.roles import JobSource
-from hpo.runners.limits import Limits
-from hpo.runners.ray_tune.office import Answer, Ended, Gone, Hello, Word
+from hpo.runners.limits import GRACE_S, Limits
+from hpo.runners.ray_tune.words import Answer, Ended, Gone, Here, Word
 from hpo.trial import GO_ON, Decision, Job, Outcome, Point, StopKind, StopReason, Wait
 
 _LOST = StopReason(StopKind.LOST, "its worker died; goes on from its last checkpoint")
@@ -19,17 +18,11 @@ _TURN_S = 0.2  # how often the driver looks at the clock and for a wish to stop
 
 
 class CrewRole(Protocol):
-    """Workers, as the driver sees them."""
+    """Workers, as the driver sees them: see ``hpo.runners.ray_tune.crew``."""
 
-    def want(self, workers: int) -> None:
-        """Have so many workers, if there is room; none that is there is sent away."""
-
-    def room(self) -> int:
-        """How many workers there is room for."""
-
-    def hear(self, timeout_s: float) -> Iterable[tuple[str, Word]]:
-        """What workers have said since, each by its name; waits for the first."""
-
+    def want(self, workers: int) -> None: ...
+    def room(self) -> int: ...
+    def hear(self, timeout_s: float) -> tuple[str, Word] | None: ...
     def answer(self, worker: str, answer: Answer) -> None: ...
     def ask_to_stop(self, worker: str, job: Job) -> None: ...
     def kill(self, worker: str) -> None: ...
@@ -41,15 +34,16 @@ class _Run:
 
     job: Job
     limits: Limits
-    verdict: StopReason | None = None  # what it was told to stop for; Ray's workers may die of telling us
-    asked_to_stop: bool = False
+    verdict: StopReason | None = None  # what it is to end with, should it stop or die from now on
+    is_asked_to_stop: bool = False
+    is_killed: bool = False
 
 
 class Driver:
     """Runs every job of ``source``, up to ``workers`` at a time.
 
-    All calls of the source come from the thread that calls ``drive``. A worker that is gone,
-    or that nobody knows, is never reported for.
+    All calls of the source come from the thread that calls ``drive``. The job of a worker that
+    is gone is lost, once, and nothing is reported of it any more.
     """
 
     def __init__(self, source: JobSource, workers: int) -> None:
@@ -76,13 +70,14 @@ class Driver:
         """Until no job is left."""
         self._crew = crew
         while True:
-            self._ask(min(self._workers, crew.room()))
+            self._ask(min(self._workers, max(1, crew.room())))
             self._hand_out()
             if not self._in_flight:
                 return
             crew.want(self._in_flight)
-            for worker, word in crew.hear(_TURN_S):
-                self._take(worker, word)
+            heard = crew.hear(_TURN_S)
+            if heard is not None:
+                self._take(*heard)
             self._look_at_the_clock()
 
     def _ask(self, up_to: int) -> None:
@@ -108,56 +103,51 @@ class Driver:
 
     def _take(self, worker: str, word: Word) -> None:
         match word:
-            case Hello():
+            case Here():
                 self._where[worker] = word.where
                 self._free.append(worker)
             case Gone():
-                self._lose(worker)
+                self._lose(worker, word.reason)
             case Point():
                 self._crew.answer(worker, self._report(worker, word))
             case Ended():
                 self._end(worker, word.outcome)
 
     def _report(self, worker: str, point: Point) -> Decision:
-        run = self._runs.get(worker)
-        if run is None:  # thought to be dead
-            return Decision(_LOST)
-        run.limits.heard()
+        run = self._runs[worker]
+        run.limits.heard(point.step)
         decision = self._source.report(run.job.number, point)
         self._is_news = True
-        if decision.stop is None and run.verdict is not None:
-            decision = Decision(run.verdict)
-        run.verdict = decision.stop
-        return decision if decision.stop else GO_ON
+        run.verdict = decision.stop or run.limits.passed() or run.verdict
+        return Decision(run.verdict) if run.verdict else GO_ON
 
     def _end(self, worker: str, outcome: Outcome) -> None:
-        run = self._runs.pop(worker, None)
-        if run is None:
-            return
+        run = self._runs.pop(worker)
         if run.verdict is not None and outcome.reason.kind is StopKind.INTERRUPTED:
             outcome = Outcome(run.verdict, outcome.metrics, outcome.events)
         self._finish(run.job, outcome)
         self._free.append(worker)
 
-    def _lose(self, worker: str) -> None:
+    def _lose(self, worker: str, reason: StopReason | None) -> None:
         self._where.pop(worker, None)
         if worker in self._free:
             self._free.remove(worker)
         run = self._runs.pop(worker, None)
         if run is not None:
-            self._finish(run.job, Outcome(run.verdict or _LOST))
+            self._finish(run.job, Outcome(run.verdict or reason or _LOST))
 
     def _finish(self, job: Job, outcome: Outcome) -> None:
         self._source.finish(job.number, outcome)
         self._is_news = True
 
     def _look_at_the_clock(self) -> None:
+        """Ask those to stop who should, and end those who do not."""
         for worker, run in self._runs.items():
-            if self._source.stop_requested and not run.asked_to_stop:
-                self._ask_to_stop(worker, run)
             over = run.limits.passed()
-            if over is None:
-                continue
-            if run.verdict is None:
-                run.verdict = over
-            ...
+            run.verdict = run.verdict or over
+            if (over or self._source.stop_requested) and not run.is_asked_to_stop:
+                run.is_asked_to_stop = True
+                self._crew.ask_to_stop(worker, run.job)
+            if run.limits.passed(after_s=GRACE_S) and not run.is_killed:
+                run.is_killed = True
+                self._crew.kill(worker)

@@ -1,0 +1,73 @@
+"""A worker: an actor that runs one job after the other, a word at a time.
+
+Every call of ``go_on`` brings the answer to what the worker said last (a job to a free one,
+a decision after a report), and returns what it says next. So a report costs one call of an
+actor, about a millisecond, and no epoch begins before the decision on the last one is there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import queue
+import socket
+import threading
+from dataclasses import replace
+from typing import Any
+
+import ray
+from ray import tune
+
+from hpo.runners.ray_tune.modules import Modules
+from hpo.runners.ray_tune.words import Answer, Ended, Word
+from hpo.runners.worker import run_job
+from hpo.trial import Decision, Job, Point
+
+
+class Worker(tune.Trainable):
+    """To Ray Tune a trial, whose one step is as long as the study; Tune ends it.
+
+    Jobs run in a thread of their own, the same for all.
+    """
+
+    def setup(self, config: dict[str, Any], **kit: Any) -> None:
+        self._device: str = kit["device"]
+        self._modules: Modules = kit["modules"]
+        self._heard: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._said: asyncio.Queue[Word] = asyncio.Queue()
+        self._job: Job | None = None
+        self._is_asked_to_stop = False
+        threading.Thread(target=self._work, daemon=True).start()
+        where = f"{socket.gethostname()}:{os.getpid()}"
+        kit["desk"].arrive.remote(config["name"], where, ray.get_runtime_context().current_actor)
+
+    async def train(self) -> dict[str, Any]:  # a coroutine lets the driver's calls in meanwhile
+        await asyncio.Event().wait()
+        return {}
+
+    async def go_on(self, answer: Answer) -> Word:
+        """Take the answer to the last word, and say the next."""
+        self._loop = asyncio.get_running_loop()
+        self._heard.put(answer)
+        return await self._said.get()
+
+    async def ask_to_stop(self, number: int, attempt: int) -> None:
+        """Let a job stop in the middle of its epoch, if it still runs here."""
+        if self._job is not None and (self._job.number, self._job.attempt) == (number, attempt):
+            self._is_asked_to_stop = True
+
+    def _work(self) -> None:
+        while True:
+            job: Job = self._heard.get()
+            self._job, self._is_asked_to_stop = job, False
+            there = replace(job, import_from=self._modules.found_in(job.import_from))
+            outcome = run_job(there, self._report, device=self._device, stop_requested=lambda: self._is_asked_to_stop)
+            self._say(Ended(outcome))
+
+    def _report(self, point: Point) -> Decision:
+        self._say(point)
+        decision: Decision = self._heard.get()
+        return decision
+
+    def _say(self, word: Word) -> None:
+        self._loop.call_soon_threadsafe(self._said.put_nowait, word)
