@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from hpo.commands import begin, keep, look, run, ship
+from hpo.commands import begin, db, keep, look, run, ship
 from hpo.terminal import fail
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ app = typer.Typer(
 )
 for _room in (begin, run, look, ship, keep):
     app.add_typer(_room.app)
+app.add_typer(db.app, name="db", help="A whole database: bring it up to date, check it, copy it.")
 
 
 def main() -> None:

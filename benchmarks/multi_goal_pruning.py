@@ -76,17 +76,17 @@ RULES: Mapping[str, tuple[str, dict[str, Any]]] = {
     "pareto_median": ("pareto_median", {}),
     "pareto_asha": ("pareto_asha", {}),
     "hopeless": ("hopeless", {}),
-    "pareto_median + hopeless": ("any", {"of": [{"name": "pareto_median"}, {"name": "hopeless"}]}),
+    "pareto_median 0.75 + hopeless": ("any", {"of": [{"name": "pareto_median", "keep": 0.75}, {"name": "hopeless"}]}),
 }
-PEERS = ("OptunaHub multi_metric_pruner", "Syne Tune MOASHA")
+PEERS = ("OptunaHub multi_metric_pruner", "Syne Tune MOASHA", "Syne Tune MOASHA, mended")
 
 
 def judge_of(rule: str, problem: Problem, python: str | None) -> JudgingRole:
     if rule == PEERS[0]:
         return MultiMetricMedian(problem.goals)
-    if rule == PEERS[1]:
+    if rule in PEERS:
         assert python is not None
-        return Moasha(problem.goals, EPOCHS, python)
+        return Moasha(problem.goals, EPOCHS, python, mended=rule == PEERS[2])
     pruner, options = RULES[rule]
     return Judging(pruner, options, goals=problem.goals, once=problem.once, epochs=EPOCHS)
 

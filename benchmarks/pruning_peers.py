@@ -93,16 +93,17 @@ def _by_contribution(values: np.ndarray) -> np.ndarray:
 class Moasha:
     """Syne Tune's own ``MOASHA`` scheduler, in a process of the Python it is installed for.
 
-    One bracket, ``grace_period`` 1 and ``reduction_factor`` 3, as it comes.
+    One bracket, ``grace_period`` 1 and ``reduction_factor`` 3, as it comes. ``mended`` gives it the ranks of
+    the vectors where version 0.16 takes their order for ranks (see ``moasha_server.Ranks``).
     """
 
-    def __init__(self, goals: Sequence[Goal], epochs: int, python: str) -> None:
+    def __init__(self, goals: Sequence[Goal], epochs: int, python: str, *, mended: bool = False) -> None:
         self._goals = goals
         self._epochs = epochs
         self._process = subprocess.Popen(
             [python, str(SERVER)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
         )
-        self._tell(goals=[goal.metric for goal in goals], epochs=epochs)
+        self._tell(goals=[goal.metric for goal in goals], epochs=epochs, mended=mended)
 
     def begin(self, number: int) -> None:
         self._tell(begin=number)

@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +28,9 @@ POINTS, DIMS, ROUNDS = 5, 8, 15
 ADDED_BY_OPTUNA = 100  # trials that Optuna's own add_trials is timed on
 SPEC: dict[str, Any] = {
     "name": "scale", "objective": "analytic", "data": {"function": "sphere", "dims": DIMS},
-    "goals": [{"metric": "f1"}], "search_space": {f"x{i}": {"type": "float", "low": -5, "high": 5} for i in range(DIMS)},
-    "sampler": {"name": "random"}, "budget": {"trials": 1_000_000, "epochs": POINTS}, "retrain": {"confirm": 0},
+    "goals": [{"metric": "f1"}], "sampler": {"name": "random"}, "retrain": {"confirm": 0},
+    "budget": {"trials": 1_000_000, "epochs": POINTS},
+    "search_space": {f"x{i}": {"type": "float", "low": -5, "high": 5} for i in range(DIMS)},
 }  # fmt: skip
 
 
@@ -44,11 +45,11 @@ def source(path: Path, trials: int) -> None:
             out.write(json.dumps({"params": params, "values": {"f1": value}, "curve": curve}) + "\n")
 
 
-def timed(action: Callable[[], object]) -> float:
-    """Milliseconds."""
+def timed(action: Callable[..., Any], *args: Any, **options: Any) -> tuple[float, Any]:
+    """Milliseconds, and what it gave."""
     began = time.perf_counter()
-    action()
-    return 1000 * (time.perf_counter() - began)
+    result = action(*args, **options)
+    return 1000 * (time.perf_counter() - began), result
 
 
 def imported(folder: Path, ours: str, theirs: str) -> dict[str, float]:
@@ -61,11 +62,12 @@ def imported(folder: Path, ours: str, theirs: str) -> dict[str, float]:
     lines, study = folder / "trials.jsonl", folder / "scale.yaml"
     study.write_text(json.dumps(SPEC))
     count = sum(1 for _ in lines.open())
-    spent = timed(lambda: service.import_trials(str(lines), storage=ours, runs=folder / "runs", into=study))
+    spent, _ = timed(service.import_trials, str(lines), storage=ours, runs=folder / "runs", into=study)
     service.export_trials(ours, "scale", to="optuna", out=theirs)
     sample = optuna.load_study(study_name="scale", storage=theirs).trials[:ADDED_BY_OPTUNA]
     other = optuna.create_study(study_name="added", storage=theirs)
-    return {"hpo_s": spent / 1000, "optuna_s": timed(lambda: other.add_trials(sample)) / len(sample) * count / 1000}
+    per_sample, _ = timed(other.add_trials, sample)
+    return {"hpo_s": spent / 1000, "optuna_s": per_sample / len(sample) * count / 1000}
 
 
 def opened_hpo(url: str, sampler: str) -> Any:
@@ -97,8 +99,8 @@ def opening(side: str, url: str) -> float:
     """Seconds to open, in a process of its own that has imported everything before."""
     code = (
         "import sys, time; sys.path.insert(0, 'benchmarks'); import storage_scale as s\n"
-        "import optuna, moocore, hpo.resolve, hpo.search.memory, hpo.study, storage.studies, optuna.storages._rdb.models\n"
-        "import hpo.search.samplers, objectives.analytic\n"
+        "import optuna, moocore, optuna.storages._rdb.models, objectives.analytic\n"
+        "import hpo.resolve, hpo.search.memory, hpo.search.samplers, hpo.study, storage.studies\n"
         "optuna.logging.set_verbosity(optuna.logging.ERROR)\n"
         f"b = time.perf_counter(); s.opened_{side}({url!r}, 'random'); print(time.perf_counter() - b)"
     )
@@ -110,20 +112,19 @@ def worked_hpo(url: str, sampler: str) -> dict[str, float]:
     """Median milliseconds of an ask, a report, a finish."""
     from hpo.trial import Outcome, Point, StopKind, StopReason
 
-    study, spent = opened_hpo(url, sampler), {"ask": [], "report": [], "finish": []}
-    done = Outcome(StopReason(StopKind.FINISHED, "done"))
+    study, done = opened_hpo(url, sampler), Outcome(StopReason(StopKind.FINISHED, "done"))
+    rounds = []
     for _ in range(ROUNDS):
-        jobs: list[Any] = []
-        spent["ask"].append(timed(lambda: jobs.append(study.ask())))
-        number = jobs[0].number
-        study.report(number, Point(1, {"f1": 3.0}))
-        spent["report"].append(timed(lambda: study.report(number, Point(2, {"f1": 2.0}))))
-        spent["finish"].append(timed(lambda: study.finish(number, done)))
-    return {name: statistics.median(times) for name, times in spent.items()}
+        asked, job = timed(study.ask)
+        study.report(job.number, Point(1, {"f1": 3.0}))
+        reported, _ = timed(study.report, job.number, Point(2, {"f1": 2.0}))
+        finished, _ = timed(study.finish, job.number, done)
+        rounds.append((asked, reported, finished))
+    return _medians(rounds)
 
 
 def worked_optuna(url: str, sampler: str) -> dict[str, float]:
-    study, spent = opened_optuna(url, sampler), {"ask": [], "report": [], "finish": []}
+    study = opened_optuna(url, sampler)
 
     def ask() -> Any:
         trial = study.ask()
@@ -131,19 +132,24 @@ def worked_optuna(url: str, sampler: str) -> dict[str, float]:
             trial.suggest_float(f"x{i}", -5, 5)
         return trial
 
+    rounds = []
     for _ in range(ROUNDS):
-        trials: list[Any] = []
-        spent["ask"].append(timed(lambda: trials.append(ask())))
-        trials[0].report(3.0, 1)
-        spent["report"].append(timed(lambda: trials[0].report(2.0, 2)))
-        spent["finish"].append(timed(lambda: study.tell(trials[0], 2.0)))
-    return {name: statistics.median(times) for name, times in spent.items()}
+        asked, trial = timed(ask)
+        trial.report(3.0, 1)
+        reported, _ = timed(trial.report, 2.0, 2)
+        finished, _ = timed(study.tell, trial, 2.0)
+        rounds.append((asked, reported, finished))
+    return _medians(rounds)
+
+
+def _medians(rounds: Sequence[Sequence[float]]) -> dict[str, float]:
+    return dict(zip(("ask", "report", "finish"), map(statistics.median, zip(*rounds, strict=True)), strict=True))
 
 
 def command(*words: str) -> float:
     """Seconds of a whole command."""
     call = [sys.executable, "-m", "cli", *words]
-    return timed(lambda: subprocess.run(call, capture_output=True, check=True, env=_environment())) / 1000
+    return timed(subprocess.run, call, capture_output=True, check=True, env=_environment())[0] / 1000
 
 
 def _environment() -> dict[str, str]:

@@ -13,7 +13,7 @@ from hpo.plan import Plan
 from hpo.trial import Event, TrialRecord
 from objectives import registry
 from storage import codec
-from storage.exchange.portable import PortableTrial
+from storage.exchange.portable import PortableStudy
 from storage.records import StudyRecord
 from storage.studies import StoredStudy, Studies
 
@@ -56,8 +56,8 @@ def owns_folder(study: StoredStudy) -> bool:
         return False
 
 
-def create(studies: Studies, plan: Plan, text: str, runs: Path, trials: Sequence[PortableTrial] = ()) -> StoredStudy:
-    """The new study of a plan, with its folder under ``runs``, and imported ``trials`` to begin with.
+def create(studies: Studies, plan: Plan, text: str, runs: Path, imported: PortableStudy | None = None) -> StoredStudy:
+    """The new study of a plan, with its folder under ``runs``, and the trials of an ``imported`` one to begin with.
 
     Raises:
         UserError: as ``create_or_check``, or there is such a study.
@@ -78,7 +78,7 @@ def create(studies: Studies, plan: Plan, text: str, runs: Path, trials: Sequence
     _make_folder(folder)
     study = studies.create(
         record, identity=plan.identity(), space=plan.space, folder=str(folder), import_from=plan.import_from,
-        trials=trials, events=() if warm is None else (earlier.event(plan, warm),),
+        imported=imported, events=() if warm is None else (earlier.event(plan, warm),),
     )  # fmt: skip
     if warm is not None and plan.spec.warm_start is not None:
         say(f"hpo: Warm start from study {plan.spec.warm_start.study!r}: {warm}.")

@@ -29,9 +29,12 @@ class ParetoFront:
 
     @classmethod
     def of(cls, trials: Sequence[TrialRecord], goals: Sequence[Goal]) -> ParetoFront:
-        """The front of the COMPLETE and feasible trials among ``trials``; trials of equal value all stay."""
+        """The front of the COMPLETE and feasible trials among ``trials``; trials of equal value all stay.
+
+        A trial run elsewhere may have an infinite value; it stands on no front.
+        """
         done = sorted(
-            (t for t in trials if t.state is TrialState.COMPLETE and t.values is not None and t.is_feasible),
+            (t for t in trials if t.state is TrialState.COMPLETE and t.is_feasible and _is_finite(t.values)),
             key=lambda t: t.number,
         )
         goals = tuple(goals)
@@ -136,3 +139,7 @@ def reference_point(values: np.ndarray, goals: Sequence[Goal]) -> tuple[float, .
     worst, span = turned.max(axis=0), np.ptp(turned, axis=0)
     margin = np.where(span > 0, span, np.where(worst != 0, np.abs(worst), 1.0)) * 0.1
     return tuple(float(v) for v in (worst + margin) * signs(goals))
+
+
+def _is_finite(values: Sequence[float] | None) -> bool:
+    return values is not None and bool(np.isfinite(values).all())

@@ -17,6 +17,7 @@ from hpo.errors import StudyFileError, UnknownName, UserError
 from hpo.evaluation import gates
 from hpo.evaluation.groups import split_by_group
 from hpo.plan import Plan
+from hpo.search.pruners import ALL_GOALS
 from hpo.search.view import SearchSettings
 from hpo.search.view import check as check_search
 from hpo.spec import StudySpec
@@ -57,6 +58,8 @@ def search_settings(plan: Plan) -> SearchSettings:
     options = dict(spec.pruner.options)
     metrics = registry.find(spec.objective, plan.import_from).metrics_for(plan.data)
     watch = options.pop("watch", None)
+    if watch is not None and spec.pruner.name in ALL_GOALS:
+        raise StudyFileError(f"pruner.watch: {spec.pruner.name} judges all goals and watches none; leave watch out.")
     watched = _watched(watch, plan, metrics)
     return SearchSettings(
         space=plan.space,

@@ -26,14 +26,14 @@ from hpo.trial import (
 
 
 class ProposalRole(Protocol):
-    """A new trial's parameters, with what the sampler wants remembered."""
+    """A new trial's parameters, with what the sampler wants remembered; of the study, None when that is unchanged."""
 
     @property
     def params(self) -> Params: ...
     @property
     def sampler_state(self) -> dict[str, Any]: ...
     @property
-    def search_state(self) -> dict[str, Any]: ...
+    def search_state(self) -> dict[str, Any] | None: ...
 
 
 class SearchRole(Protocol):

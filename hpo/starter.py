@@ -43,7 +43,7 @@ def _space(objective: Objective) -> list[str]:
 
 def _pruner(objective: Objective) -> dict[str, Any]:
     if len(objective.default_goals) > 1:
-        return {"name": "any", "of": [{"name": "pareto_median", "keep": 0.75}, {"name": "hopeless"}]}
+        return {"name": "any", "of": [{"name": "pareto_median", "keep": 0.8}, {"name": "hopeless"}]}
     watch = next((m for m in objective.default_goals if not objective.metrics[m].once), None)
     return {"name": "median", "startup_trials": 5, "warmup_steps": 2, **({"watch": watch} if watch else {})}
 

@@ -12,6 +12,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote
 
@@ -57,6 +58,11 @@ def back_up(file: Path, copy: Path) -> None:
         durable.write(copy, lambda temporary: _copy(file, temporary))
     except (OSError, sqlite3.Error) as error:
         raise StorageError(f"Cannot copy the database {file} to {copy}: {_reason(error)}.") from error
+
+
+def beside(file: Path) -> Path:
+    """A new file next to ``file`` for a copy of it, named after this second (UTC)."""
+    return file.with_name(f"{file.stem}-{datetime.now(UTC):%Y%m%d-%H%M%S}{file.suffix}")
 
 
 def copy(file: Path, target: Path) -> None:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, text
@@ -21,8 +22,14 @@ from sqlalchemy.exc import DBAPIError, NoSuchModuleError, SQLAlchemyError
 
 from hpo import durable
 from hpo.errors import StorageError
-from storage import codec, urls
+from storage import backup, codec, urls
 from storage.optuna_rows import OPTUNA_SCHEMA
+from storage.waiting import Keeper, Waiting
+
+if TYPE_CHECKING:
+    from optuna.storages import RDBStorage
+
+T = TypeVar("T")
 
 OUR_SCHEMA = "0003"
 OUR_VERSION_TABLE = "hpo_alembic_version"
@@ -42,12 +49,30 @@ _LOCKS = {
 }
 
 
+@dataclass(frozen=True)
+class Versions:
+    """Which schemas a database has: Optuna's and ours, None where there is none."""
+
+    optuna: str | None
+    ours: str | None
+
+    @classmethod
+    def current(cls) -> Versions:
+        """Those that this version of hpo needs."""
+        return cls(OPTUNA_SCHEMA, OUR_SCHEMA)
+
+    @property
+    def are_current(self) -> bool:
+        return self == self.current()
+
+
 class Database:
     """A database that holds studies.
 
     Args:
         url: any SQLAlchemy URL; ``sqlite:///hpo.db`` is a file in the working directory.
         create: make the SQLite file and both schemas where they are missing.
+        as_is: take the schemas as they are, to look at them or to copy them.
 
     Raises:
         StorageError: the URL is no URL, its driver is missing, the server cannot be
@@ -55,7 +80,7 @@ class Database:
             is one this version does not know. Passwords are never in the message.
     """
 
-    def __init__(self, url: str, *, create: bool = False) -> None:
+    def __init__(self, url: str, *, create: bool = False, as_is: bool = False) -> None:
         self._url = urls.parse(url)
         self.name = urls.shown(self._url)
         if self._url.get_backend_name() == "sqlite":
@@ -63,8 +88,10 @@ class Database:
         with self._translated():
             self.engine = _engine(self._url)
         self._writer = self.engine.execution_options(sqlite_begin="BEGIN IMMEDIATE")
-        with self._translated():
-            self._prepare(create)
+        self.keeper: Keeper | None = None  # who holds a lease in this process
+        if not as_is:
+            with self._translated():
+                self._prepare(create)
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -78,10 +105,70 @@ class Database:
         with self._translated(), self._writer.begin() as connection:
             yield connection
 
+    def transact(self, work: Callable[[Connection], T]) -> T:
+        """What ``work`` gives, run in a transaction that writes: durable on return.
+
+        Under a lease a server that goes away is waited for (``storage.waiting``), so ``work``
+        may run more than once; what it wrote counts once. Elsewhere it fails at once.
+
+        Raises:
+            StorageLost: the lease is another process's by now.
+        """
+        keeper = self.keeper
+        if keeper is None:
+            with self.write() as connection:
+                return work(connection)
+        number, waiting, done = keeper.next_write(), Waiting(self.name), list[T]()
+        with self._translated():
+            while True:
+                try:
+                    with self._writer.begin() as connection:
+                        # Done before, and its commit may have arrived though nobody said so.
+                        if not done or not keeper.has_stamp(connection, number):
+                            keeper.stamp(connection, number)
+                            done[:] = [work(connection)]
+                    waiting.over()
+                    return done[0]
+                except SQLAlchemyError as error:
+                    self._wait(waiting, error)
+
+    def consult(self, work: Callable[[Connection], T]) -> T:
+        """What ``work`` gives, run in a transaction that only reads; waits as ``transact`` does."""
+        waiting = Waiting(self.name)
+        with self._translated():
+            while True:
+                try:
+                    with self.engine.begin() as connection:
+                        found = work(connection)
+                    waiting.over()
+                    return found
+                except SQLAlchemyError as error:
+                    self._wait(waiting, error)
+
+    def _wait(self, waiting: Waiting, error: SQLAlchemyError) -> None:
+        if self.keeper is None:
+            raise error
+        try:
+            waiting.after(error, self._reason(error))
+        except SQLAlchemyError:
+            self.keeper = None  # what is still written on the way out must not wait all over again
+            raise
+
     @property
     def file(self) -> Path | None:
         """The file of a SQLite database; None for a server."""
         return urls.sqlite_file(self._url)
+
+    @property
+    def dump_command(self) -> str:
+        """How a server's own program copies this database; the password is left for it to ask."""
+        url = self._url
+        if url.get_backend_name() == "postgresql":
+            return f"pg_dump --format=custom --file={url.database}.dump '{urls.plain(url)}'"
+        user = [f"--user={url.username}", "--password"] if url.username else []
+        host = [f"--host={url.host}"] if url.host else []
+        words = ["mysqldump", *host, *user, "--single-transaction", f"--result-file={url.database}.sql", url.database]
+        return " ".join(map(str, words))
 
     def close(self) -> None:
         self.engine.dispose()
@@ -106,39 +193,74 @@ class Database:
         cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
         return urls.without_secrets(self._url, (str(cause).strip() or type(cause).__name__).splitlines()[0])
 
-    def _prepare(self, create: bool) -> None:
-        found = self._schemas()
-        if found == (OPTUNA_SCHEMA, OUR_SCHEMA):
-            return
-        if None in found and not create:
-            raise StorageError(f"{self.name} holds no hpo studies yet; hpo launch puts the first one there.")
-        with self._alone():
-            optuna, ours = self._schemas()  # again: another first launch may have been quicker
-            if optuna is None:
-                self._create_optuna_tables()
-            if ours is None:
-                self._migrate()
-            elif ours < OUR_SCHEMA:
-                self._upgrade(ours)
-
-    def _schemas(self) -> tuple[str | None, str | None]:
-        """The versions of Optuna's schema and of ours; None where there is none yet.
-
-        Raises:
-            StorageError: this version of hpo cannot use one of them.
-        """
-        with self.engine.connect() as connection:
+    def versions(self) -> Versions:
+        """The schemas that are there."""
+        with self._translated(), self.engine.connect() as connection:
             tables = set(inspect(connection).get_table_names())
             optuna = _version(connection, "alembic_version") if "alembic_version" in tables else None
             ours = _version(connection, OUR_VERSION_TABLE) if OUR_VERSION_TABLE in tables else None
-        if optuna is not None and optuna != OPTUNA_SCHEMA:
+        return Versions(optuna, ours)
+
+    def upgrade(self) -> Path | None:
+        """Bring both schemas up to this version's, after a copy of a SQLite file; where the copy lies.
+
+        None when nothing had to be copied: the schemas were current, or it is a server.
+
+        Raises:
+            StorageError: one is newer than this version knows, there is none, or copying failed.
+        """
+        with self._translated(), self._alone():
+            found = self.versions()
+            if found.optuna is None:
+                raise StorageError(f"{self.name} holds no studies, neither hpo's nor Optuna's.")
+            self._refuse_newer(found)
+            if found.optuna == OPTUNA_SCHEMA and found.ours in (None, OUR_SCHEMA):
+                return None
+            copy = backup.beside(self.file) if self.file else None
+            if self.file and copy:
+                backup.back_up(self.file, copy)
+            if found.optuna != OPTUNA_SCHEMA:
+                self._upgrade_optuna()
+            if found.ours not in (None, OUR_SCHEMA):
+                self._upgrade(found.ours)
+            return copy
+
+    def _prepare(self, create: bool) -> None:
+        found = self.versions()
+        if found.are_current:
+            return
+        self._refuse(found)
+        if None in (found.optuna, found.ours) and not create:
+            raise StorageError(f"{self.name} holds no hpo studies yet; hpo launch puts the first one there.")
+        with self._alone():
+            found = self.versions()  # again: another first launch may have been quicker
+            self._refuse(found)
+            if found.optuna is None:
+                self._create_optuna_tables()
+            if found.ours is None:
+                self._migrate()
+            elif found.ours < OUR_SCHEMA:
+                self._upgrade(found.ours)
+
+    def _refuse(self, found: Versions) -> None:
+        """Raise StorageError where this version of hpo cannot use a schema, nor bring it up to date by itself."""
+        self._refuse_newer(found)
+        if found.optuna not in (None, OPTUNA_SCHEMA):
             raise StorageError(
-                f"{self.name} has Optuna's schema {optuna}; this version of hpo needs {OPTUNA_SCHEMA}. "
-                f"Upgrade it with: optuna storage upgrade --storage {self.name}"
+                f"{self.name} has Optuna's schema {found.optuna}; this version of hpo needs {OPTUNA_SCHEMA}. "
+                f"Bring it up to date with: hpo db upgrade --storage {self.name}"
             )
-        if ours is not None and ours > OUR_SCHEMA:
-            raise StorageError(f"{self.name} was written by a newer hpo (schema {ours}); install that version.")
-        return optuna, ours
+
+    def _refuse_newer(self, found: Versions) -> None:
+        if found.ours is not None and found.ours > OUR_SCHEMA:
+            raise StorageError(f"{self.name} was written by a newer hpo (schema {found.ours}); install that version.")
+        if found.optuna not in (None, OPTUNA_SCHEMA):
+            with self._optuna_storage() as storage:
+                if found.optuna not in storage.get_all_versions():
+                    raise StorageError(
+                        f"{self.name} has Optuna's schema {found.optuna}, which the Optuna installed here does not "
+                        "know: a newer one wrote it. Install an hpo that knows it."
+                    )
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -159,12 +281,28 @@ class Database:
             yield
 
     def _create_optuna_tables(self) -> None:
+        with self._optuna_storage(skip_table_creation=False):
+            pass
+
+    def _upgrade_optuna(self) -> None:
+        with self._optuna_storage() as storage:
+            storage.upgrade()
+
+    @contextmanager
+    def _optuna_storage(self, *, skip_table_creation: bool = True) -> Iterator[RDBStorage]:
+        """Optuna's own storage, which knows its schemas."""
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        storage = optuna.storages.RDBStorage(self._url.render_as_string(hide_password=False))
-        storage.remove_session()
-        storage.engine.dispose()
+        storage = optuna.storages.RDBStorage(
+            self._url.render_as_string(hide_password=False),
+            skip_compatibility_check=True, skip_table_creation=skip_table_creation,
+        )  # fmt: skip
+        try:
+            yield storage
+        finally:
+            storage.remove_session()
+            storage.engine.dispose()
 
     def _upgrade(self, ours: str) -> None:
         try:

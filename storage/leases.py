@@ -21,7 +21,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from hpo.errors import HpoError, StudyBusy
+from hpo.errors import HpoError, StorageLost, StudyBusy
 from storage import tables
 from storage.database import Database, now
 
@@ -77,6 +77,7 @@ class Lease:
         self._study_id = study_id
         self._study = study
         self._owner = str(uuid.uuid4())
+        self._writes = 0
         self._released = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True, name=f"lease of {study}")
 
@@ -102,13 +103,33 @@ class Lease:
                     f"Study {self._study!r} was taken by another process at this very moment. Wait for it."
                 ) from error
         self._thread.start()
+        self._db.keeper = self
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._db.keeper = None
         self._released.set()
         self._thread.join()
         with self._db.write() as conn:
             conn.execute(delete(tables.leases).where(self._mine))
+
+    def next_write(self) -> int:
+        """The number of this session's next transaction, from 1."""
+        self._writes += 1
+        return self._writes
+
+    def stamp(self, conn: Connection, number: int) -> None:
+        """Note a transaction in the lease's row.
+
+        Raises:
+            StorageLost: the row is another process's by now, so nothing may be written.
+        """
+        if not conn.execute(update(tables.leases).where(self._mine).values(writes=number)).rowcount:
+            raise StorageLost(f"Another process took study {self._study!r} over; this one has stopped.")
+
+    def has_stamp(self, conn: Connection, number: int) -> bool:
+        """Whether the transaction of that number is the last one noted."""
+        return bool(conn.execute(select(tables.leases.c.writes).where(self._mine)).scalar() == number)
 
     def _watch(self) -> None:
         beaten, wish = time.monotonic(), None
@@ -148,7 +169,7 @@ class Lease:
 def holder(database: Database, study_id: int) -> Holder | None:
     """Who holds the lease of a study, alive or dead; None when nobody does."""
     with database.read() as conn:
-        return _holder(conn, study_id)
+        return read_holder(conn, study_id)
 
 
 def ask_to_stop(database: Database, study_id: int, wish: str) -> Holder | None:
@@ -158,14 +179,15 @@ def ask_to_stop(database: Database, study_id: int, wish: str) -> Holder | None:
     """
     t = tables.leases
     with database.write() as conn:
-        found = _holder(conn, study_id)
+        found = read_holder(conn, study_id)
         if found is None or not found.is_alive or found.wish == NOW:
             return found
         conn.execute(update(t).where(t.c.study_id == study_id, t.c.owner == found.owner).values(stop=wish))
         return replace(found, wish=wish)
 
 
-def _holder(conn: Connection, study_id: int) -> Holder | None:
+def read_holder(conn: Connection, study_id: int) -> Holder | None:
+    """``holder``, in a transaction that reads other things too."""
     row = conn.execute(select(tables.leases).where(tables.leases.c.study_id == study_id)).first()
     if row is None:
         return None

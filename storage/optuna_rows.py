@@ -109,7 +109,7 @@ trial_heartbeats = Table(
     "trial_heartbeats", _metadata, Column("trial_heartbeat_id", Integer, primary_key=True), Column("trial_id", Integer)
 )
 
-_STATES = {
+STATES = {
     TrialState.QUEUED: "WAITING",
     TrialState.RUNNING: "RUNNING",
     TrialState.COMPLETE: "COMPLETE",
@@ -177,7 +177,7 @@ def add_trial(conn: Connection, study_id: int, number: int, params: Mapping[str,
 
 def set_state(conn: Connection, trial_id: int, state: TrialState) -> None:
     finished = {"datetime_complete": _now()} if state.is_finished else {}
-    conn.execute(update(trials).where(trials.c.trial_id == trial_id).values(state=_STATES[state], **finished))
+    conn.execute(update(trials).where(trials.c.trial_id == trial_id).values(state=STATES[state], **finished))
 
 
 def add_values(conn: Connection, trial_id: int, values: Sequence[float]) -> None:

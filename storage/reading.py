@@ -45,10 +45,12 @@ def trials(conn: Connection, study_id: int, series: str, *, points: bool = False
     if points:
         curves = _curves(conn, select(t.c.id).where(*of_series))
     rows = conn.execute(select(t).where(*of_series).order_by(t.c.number)).all()
-    loaded = [codec.load_all(getattr(row, name) for row in rows) for name in ("params", "metrics", "sampler_state")]
+    params = codec.load_all(row.params for row in rows)
+    metrics = codec.load_all(row.metrics for row in rows)
+    states = codec.load_all(row.sampler_state for row in rows)
     return [
-        StoredTrial(row.id, row.trial_id, _record(row, *parts, tuple(curves.get(row.id, ()))))
-        for row, *parts in zip(rows, *loaded, strict=True)
+        StoredTrial(row.id, row.trial_id, _record(row, *loaded, tuple(curves.get(row.id, ()))))
+        for row, loaded in zip(rows, zip(params, metrics, states, strict=True), strict=True)
     ]
 
 

@@ -14,8 +14,8 @@ from hpo.trial import Direction, Event, Goal
 from search_spaces import SearchSpace
 from storage import codec, optuna_rows, reading, tables
 from storage.database import Database
-from storage.exchange import optuna_study, ours
-from storage.exchange.portable import PortableTrial
+from storage.exchange import ours
+from storage.exchange.portable import PortableStudy
 from storage.records import SEARCH, EventRecord, LaunchRecord, ModelRecord, Snapshot, StudyRecord, StudySummary
 from storage.trials import TrialStore
 
@@ -75,10 +75,10 @@ class Studies:
         space: SearchSpace,
         folder: str,
         import_from: str | None = None,
-        trials: Sequence[PortableTrial] = (),
+        imported: PortableStudy | None = None,
         events: Sequence[Event] = (),
     ) -> StoredStudy:
-        """A new study, in Optuna's tables and in ours, with finished ``trials`` and ``events`` to begin with.
+        """A new study, in Optuna's tables and in ours; it begins with ``events`` and the trials of an ``imported`` one.
 
         Raises:
             UserError: the database holds a plain Optuna study of that name.
@@ -100,8 +100,8 @@ class Studies:
                 study_id = optuna_rows.create_study(conn, record.name, record.goals)
                 row = _row(study_id, record, identity, space)
                 conn.execute(insert(tables.studies).values(**row, folder=folder, import_from=import_from))
-                keys = optuna_study.add_trials(conn, study_id, record.goals, space, trials)
-                ours.add_trials(conn, study_id, trials, keys)
+                if imported is not None:
+                    ours.add(conn, study_id, record.goals, space, imported)
                 for event in events:
                     _add_event(conn, study_id, event, SEARCH, None)
             except IntegrityError as error:
@@ -144,17 +144,16 @@ class Studies:
             "runner": launch.runner, "workers": launch.workers, "settings": codec.dump(dict(launch.settings)),
             "environment": codec.dump(dict(launch.environment)),
         }  # fmt: skip
-        with self._db.write() as conn:
-            return optuna_rows.inserted_id(conn.execute(insert(tables.launches).values(**row)))
+        adding = insert(tables.launches).values(**row)
+        return self._db.transact(lambda conn: optuna_rows.inserted_id(conn.execute(adding)))
 
     def end_launch(self, launch: int, how: str) -> None:
         t = tables.launches
-        with self._db.write() as conn:
-            conn.execute(update(t).where(t.c.id == launch).values(ended_at=codec.now(), ended_how=how))
+        ending = update(t).where(t.c.id == launch).values(ended_at=codec.now(), ended_how=how)
+        self._db.transact(lambda conn: conn.execute(ending))
 
     def add_event(self, study: StoredStudy, event: Event, series: str = SEARCH, number: int | None = None) -> None:
-        with self._db.write() as conn:
-            _add_event(conn, study.id, event, series, number)
+        self._db.transact(lambda conn: _add_event(conn, study.id, event, series, number))
 
     def events(self, study: StoredStudy, kind: str) -> list[EventRecord]:
         """The events of one kind, the oldest first."""
@@ -166,8 +165,7 @@ class Studies:
             "study_id": study.id, "created_at": model.created_at, "path": model.path, "trial": model.trial,
             "manifest": codec.dump(dict(model.manifest)),
         }  # fmt: skip
-        with self._db.write() as conn:
-            conn.execute(insert(tables.models).values(**row))
+        self._db.transact(lambda conn: conn.execute(insert(tables.models).values(**row)))
 
     def worked_s(self, study: StoredStudy, series: str, number: int) -> float | None:
         """Seconds of work on a trial, all its attempts, pauses between them left out; None before it ended.
@@ -194,8 +192,7 @@ class Studies:
 
     def _set(self, study: StoredStudy, **values: Any) -> None:
         s = tables.studies
-        with self._db.write() as conn:
-            conn.execute(update(s).where(s.c.study_id == study.id).values(**values))
+        self._db.transact(lambda conn: conn.execute(update(s).where(s.c.study_id == study.id).values(**values)))
 
 
 def _add_event(conn: Connection, study_id: int, event: Event, series: str, number: int | None) -> None:

@@ -99,6 +99,7 @@ leases = Table(
     Column("process_started", String(40), nullable=False),
     Column("heartbeat_at", TIME, nullable=False),
     Column("stop", String(10)),  # what hpo stop asks of the owner: drain, now
+    Column("writes", Integer),  # the number of the owner's last transaction
 )
 
 trials = Table(

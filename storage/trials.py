@@ -44,24 +44,22 @@ class TrialStore:
 
     def records(self, *, points: bool = False) -> list[TrialRecord]:
         """All trials in number order; with ``points``, each with its curve."""
-        with self._db.read() as conn:
-            found = reading.trials(conn, self._study_id, self._series, points=points)
+        found = self._db.consult(lambda conn: reading.trials(conn, self._study_id, self._series, points=points))
         self._ids.update({trial.record.number: (trial.key, trial.trial_id) for trial in found})
         return [trial.record for trial in found]
 
     def ended(self, kind: StopKind) -> dict[int, int]:
         """By trial, how many of its attempts ended so; trials without one are left out."""
         t, a = tables.trials, tables.attempts
-        query = self._mine(
-            select(t.c.number, func.count()).join(a, a.c.trial == t.c.id).where(a.c.ended_how == kind)
-        )
-        with self._db.read() as conn:
-            return {row[0]: row[1] for row in conn.execute(query.group_by(t.c.number))}
+        query = self._mine(select(t.c.number, func.count()).join(a, a.c.trial == t.c.id).where(a.c.ended_how == kind))
+        query = query.group_by(t.c.number)
+        return self._db.consult(lambda conn: {row[0]: row[1] for row in conn.execute(query)})
 
     def worked_s(self, number: int) -> float:
         """Seconds of work on a trial in its attempts that have ended; one that died counts up to its last report."""
-        with self._db.read() as conn:
-            return reading.worked_s(conn, self._study_id, self._series, number, is_over=False) or 0.0
+        return self._db.consult(
+            lambda conn: reading.worked_s(conn, self._study_id, self._series, number, is_over=False) or 0.0
+        )
 
     def start(
         self,
@@ -85,17 +83,20 @@ class TrialStore:
             "last_step": 0, "metrics": "{}", "started_at": started_at,
             "fold": fold and fold[0], "folds": fold and fold[1],
         }  # fmt: skip
-        with self._db.write() as conn:
+
+        def write(conn: Connection) -> tuple[int, int | None]:
             trial_id = None
             if self._series == SEARCH:
                 trial_id = optuna_rows.add_trial(conn, self._study_id, number, params, self._space)
             key = optuna_rows.inserted_id(conn.execute(insert(tables.trials).values(**row, trial_id=trial_id)))
-            self._ids[number] = (key, trial_id)
             self._add_attempt(conn, key, 1)
             if search_state is not None:
                 s = tables.studies
                 state = codec.dump(dict(search_state))
                 conn.execute(update(s).where(s.c.study_id == self._study_id).values(search_state=state))
+            return key, trial_id
+
+        self._ids[number] = self._db.transact(write)
         return TrialRecord(
             number, TrialState.RUNNING, params, seed, enqueued=enqueued, subject=subject, epochs=epochs,
             sampler_state=dict(sampler_state or {}), started_at=started_at, fold=fold,
@@ -104,12 +105,15 @@ class TrialStore:
     def restart(self, number: int, attempt: int) -> None:
         """A QUEUED trial runs again, for the ``attempt``-th time."""
         key, trial_id = self._ids[number]
-        with self._db.write() as conn:
+
+        def write(conn: Connection) -> None:
             # Why the last attempt ended stays with that attempt (``hpo_attempts.ended_how``).
             self._update(conn, key, state=TrialState.RUNNING, attempts=attempt, stop_kind=None, reason=None)
             self._add_attempt(conn, key, attempt)
             if trial_id is not None:
                 optuna_rows.set_state(conn, trial_id, TrialState.RUNNING)
+
+        self._db.transact(write)
 
     def add_point(
         self, number: int, point: Point, *, attempt: int, first: bool = False, worker: str | None = None
@@ -121,8 +125,9 @@ class TrialStore:
         works is news.
         """
         key, trial_id = self._ids[number]
-        p = tables.points
-        with self._db.write() as conn:
+        p, at = tables.points, codec.now()
+
+        def write(conn: Connection) -> None:
             if (first and attempt > 1) or point.rewinds:
                 conn.execute(delete(p).where(p.c.trial == key, p.c.step >= point.step))
                 if trial_id is not None:
@@ -132,7 +137,7 @@ class TrialStore:
                     trial=key,
                     step=point.step,
                     attempt=attempt,
-                    at=codec.now(),
+                    at=at,
                     metrics=codec.dump(point.metrics),
                     checkpoint=point.checkpoint,
                 )
@@ -143,6 +148,8 @@ class TrialStore:
             if trial_id is not None and self._curve is not None and self._curve.metric in point.metrics:
                 value = point.metrics[self._curve.metric]
                 optuna_rows.add_curve_value(conn, trial_id, point.step, value)
+
+        self._db.transact(write)
 
     def finish(
         self,
@@ -161,7 +168,8 @@ class TrialStore:
         key, trial_id = self._ids[number]
         state, at = reason.state, codec.now()
         a = tables.attempts
-        with self._db.write() as conn:
+
+        def write(conn: Connection) -> None:
             self._update(
                 conn, key, state=state, stop_kind=reason.kind, reason=reason.message, best_step=best_step,
                 goal_values=None if values is None else codec.dump(list(values)), metrics=codec.dump(metrics),
@@ -182,6 +190,8 @@ class TrialStore:
                 if state.is_finished:
                     attributes = optuna_rows.ending_attributes(reason, best_step, metrics)
                     optuna_rows.add_attributes(conn, trial_id, attributes)
+
+        self._db.transact(write)
 
     def _mine(self, query: Any) -> Any:
         t = tables.trials

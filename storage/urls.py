@@ -44,6 +44,13 @@ def shown(url: URL) -> str:
     return url.update_query_dict(hidden).render_as_string(hide_password=True).replace(quote_plus(_HIDDEN), _HIDDEN)
 
 
+def plain(url: URL) -> str:
+    """``url`` as a server's own programs take it: no driver, nothing secret."""
+    kept = {key: value for key, value in url.query.items() if not _SECRET.search(key)}
+    bare = URL.create(url.get_backend_name(), url.username, None, url.host, url.port, url.database, kept)
+    return bare.render_as_string()
+
+
 def sqlite_file(url: URL) -> Path | None:
     """The file of a SQLite database, absolute; None for a server."""
     if url.get_backend_name() != "sqlite" or not url.database or url.database == ":memory:":

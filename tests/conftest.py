@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -65,22 +66,76 @@ def postgres() -> Iterator[str]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(scope="session")
+def mysql() -> Iterator[str]:
+    """The URL of a real MariaDB server that lives as long as the test session."""
+    install, server = (
+        shutil.which(name, path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin")
+        for name in ("mariadb-install-db", "mariadbd")
+    )
+    if not install or not server:
+        pytest.skip("MariaDB is not installed")
+    folder = Path(tempfile.mkdtemp(prefix="hpo-my-"))
+    command = [install, "--no-defaults", f"--datadir={folder / 'data'}", "--skip-test-db", *_AS_ROOT]
+    subprocess.run([*command, "--auth-root-authentication-method=normal"], check=True, capture_output=True, cwd="/")
+    process = start_mysql(server, folder)
+    try:
+        yield mysql_url(folder)
+    finally:
+        process.kill()
+        process.wait()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+_AS_ROOT = ["--user=root"] if os.geteuid() == 0 else []
+
+
+def mysql_url(folder: Path) -> str:
+    return f"mysql+pymysql://root@/mysql?unix_socket={folder / 'sock'}"
+
+
+def start_mysql(server: str, folder: Path) -> subprocess.Popen[bytes]:
+    """A MariaDB server over a data folder, which answers when this returns."""
+    from sqlalchemy import create_engine
+    from sqlalchemy.exc import OperationalError
+
+    process = subprocess.Popen(
+        [
+            server, "--no-defaults", f"--datadir={folder / 'data'}", f"--socket={folder / 'sock'}", "--skip-networking",
+            f"--pid-file={folder / 'pid'}", f"--log-error={folder / 'log'}", "--innodb-flush-log-at-trx-commit=0",
+            *_AS_ROOT,
+        ]
+    )  # fmt: skip
+    engine = create_engine(mysql_url(folder))
+    until = time.monotonic() + 60
+    while True:
+        try:
+            engine.connect().close()
+            break
+        except OperationalError:
+            if process.poll() is not None or time.monotonic() > until:
+                raise
+            time.sleep(0.1)
+    engine.dispose()
+    return process
+
+
+@pytest.fixture(params=["sqlite", "postgresql", "mysql"])
 def storage_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """An empty database of every kind that a study can live in."""
     if request.param == "sqlite":
         yield f"sqlite:///{tmp_path / 'hpo.db'}"
         return
-    server = request.getfixturevalue("postgres")
+    server = request.getfixturevalue({"postgresql": "postgres", "mysql": "mysql"}[request.param])
     from sqlalchemy import create_engine, text
 
     name = f"t{os.urandom(6).hex()}"
     engine = create_engine(server, isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
         connection.execute(text(f"CREATE DATABASE {name}"))
-    yield server.replace("/postgres?", f"/{name}?")
+    yield server.replace("/postgres?", f"/{name}?").replace("/mysql?", f"/{name}?")
     with engine.connect() as connection:
-        connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+        connection.execute(text(f"DROP DATABASE {name}{' WITH (FORCE)' if request.param == 'postgresql' else ''}"))
     engine.dispose()
 
 

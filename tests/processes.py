@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -16,8 +17,9 @@ ROOT = Path(cli.__file__).parent
 
 
 def start(folder: Path, url: str, *options: str) -> subprocess.Popen[str]:
-    """``hpo launch`` of ``branin.yaml`` in ``folder``, the leader of a group of its own."""
-    command = [sys.executable, "-m", "cli", "launch", str(folder / "branin.yaml"), "--storage", url, *options]
+    """``hpo launch`` of ``branin.yaml`` in ``folder``, without a pre-flight; the leader of a group of its own."""
+    words = ["launch", str(folder / "branin.yaml"), "--storage", url, "--skip-preflight", *options]
+    command = [sys.executable, "-m", "cli", *words]
     return subprocess.Popen(
         command, cwd=folder, env=_environment(folder), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         start_new_session=True,
@@ -33,8 +35,9 @@ def hpo(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 def kill(process: subprocess.Popen[str]) -> None:
-    """SIGKILL to the driver and to whatever it started."""
-    os.killpg(process.pid, signal.SIGKILL)
+    """SIGKILL to the driver and to whatever it started; one that has ended already is left alone."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
 
 

@@ -63,8 +63,10 @@ def drive(
     search: Search, numbers: range, goals: int, *, constrained: bool = False
 ) -> Iterator[tuple[TrialRecord, dict[str, Any]]]:
     """Each trial as it ended, and what was to be remembered of the study, one after the other."""
+    state: dict[str, Any] = {}
     for number in numbers:
         proposal = search.propose(number)
         record = ended(number, proposal, goals, constrained=constrained)
         search.finished(record)
-        yield record, proposal.search_state
+        state = state if proposal.search_state is None else proposal.search_state
+        yield record, state

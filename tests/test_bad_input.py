@@ -113,6 +113,8 @@ FIELDS: list[tuple[str, Any, str]] = [
     ("pruner", {"name": "medan"}, "Unknown pruner 'medan'.*Did you mean 'median'"),
     ("pruner", {"name": "median", "watch": "f7"}, "pruner.watch: Unknown metric 'f7'"),
     ("pruner", {"name": "percentile"}, "needs the option 'percentile'"),
+    ("pruner", {"name": "hopeless", "watch": "f1"}, "pruner.watch: hopeless judges all goals"),
+    ("pruner", {"name": "any", "of": [{"name": "median", "warmup": 1}]}, "of\\[0\\].*Did you mean 'warmup_steps'"),
     ("budget", {"trials": 0}, "budget.trials: should be greater than or equal to 1; got 0"),
     ("budget", {"trials": -3}, "budget.trials: should be greater than or equal to 1; got -3"),
     ("budget", {"trials": 2.5}, "budget.trials: must be a whole number; got 2.5"),

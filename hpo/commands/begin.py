@@ -71,3 +71,20 @@ def check(
     printing.show_checked(path, plan, found, as_json, budget)
     if found and found.failed:
         fail("\nhpo: ".join(finding.line for finding in found.failed), 2)
+
+
+@app.command()
+def preview(
+    path: StudyFile,
+    epoch_s: Annotated[float | None, typer.Option("--epoch-s", help="Seconds of one epoch.")] = None,
+    measure: Annotated[bool, typer.Option("--measure", help="Take them from a pre-flight.")] = False,
+    workers: Annotated[int | None, typer.Option("--workers", min=1, help="By default a launch's.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Simulate a study before it runs: trials, epochs and hours; nothing is written."""
+    from hpo import printing, service
+
+    if epoch_s is not None and measure:
+        fail("Give --epoch-s or --measure, not both.", 2)
+    found = service.preview(path, workers=workers, epoch_s=epoch_s, measure=measure)
+    printing.show_preview(found, as_json)

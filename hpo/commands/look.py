@@ -49,6 +49,24 @@ def why(
 
 
 @app.command()
+def replay(
+    name: StudyName,
+    pruner: Annotated[
+        list[str], typer.Option("--pruner", help="A name, or '{name: ..., option: ...}'; several to compare them.")
+    ],
+    options: Annotated[list[str] | None, typer.Option("--set", help="An option of the pruner, NAME=VALUE.")] = None,
+    workers: Annotated[int | None, typer.Option("--workers", min=1, help="By default the last launch's.")] = None,
+    storage: Storage = DEFAULT_STORAGE,
+    as_json: AsJson = False,
+) -> None:
+    """Run other pruners over the recorded curves: what they would have saved and lost."""
+    from hpo import printing, service
+
+    pruners = printing.typed_pruners(pruner, options or [])
+    printing.show_comparison(service.compare_pruners(storage, name, pruners, workers), as_json)
+
+
+@app.command()
 def front(
     name: StudyName,
     storage: Storage = DEFAULT_STORAGE,

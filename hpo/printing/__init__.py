@@ -1,12 +1,14 @@
 """What commands print: tables for people, JSON and CSV for programs."""
 
 from hpo.printing.arguments import export_source, named_values, policy, top_share, whole_numbers
+from hpo.printing.databases import show_examination, upgraded_lines
 from hpo.printing.exchanging import exported_lines, show_imported
 from hpo.printing.fronts import front_rows, show_front
 from hpo.printing.preflight import show_checked
 from hpo.printing.pruning import show_why
 from hpo.printing.running import show_rerun, show_stopping, stop_words
 from hpo.printing.shipping import show_bundle, show_retrained, show_validated, show_verified
+from hpo.printing.simulating import show_comparison, show_preview, typed_pruners
 from hpo.printing.studies import launch_summary, objective_rows, show_choice, show_study, summary_rows
 from hpo.printing.tables import Row, print_json, show
 from hpo.printing.training import show_trained
@@ -25,8 +27,11 @@ __all__ = [
     "show_bundle",
     "show_checked",
     "show_choice",
+    "show_comparison",
+    "show_examination",
     "show_front",
     "show_imported",
+    "show_preview",
     "show_rerun",
     "show_retrained",
     "show_stopping",
@@ -38,5 +43,7 @@ __all__ = [
     "stop_words",
     "summary_rows",
     "top_share",
+    "typed_pruners",
+    "upgraded_lines",
     "whole_numbers",
 ]

@@ -29,8 +29,10 @@ def show_checked(
     if found:
         show(preflight_rows(found))
         print()
+    if budget:
+        print(budget)
     print(f"{path}: study {plan.name!r}, goals {', '.join(goals)}, {len(plan.space)} parameters. {_verdict(found)}")
-    for remark in (*told, *([str(budget)] if budget else [])):
+    for remark in told:
         print(remark)
 
 

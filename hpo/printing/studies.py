@@ -68,6 +68,7 @@ def show_study(snapshot: Snapshot, as_json: bool, everything: bool = False) -> N
         }
         for t in shown
     ]
+    broken = sorted({event.number or 0 for event in snapshot.events if event.kind == "promise_broken"})
     if as_json:
         print_json(
             {
@@ -75,6 +76,7 @@ def show_study(snapshot: Snapshot, as_json: bool, everything: bool = False) -> N
                 "goals": snapshot.study.goals,
                 "constraints": constraints,
                 "replaced": replaced(snapshot.trials),
+                "promise_broken": broken,
                 "trials": rows,
             }
         )
@@ -83,6 +85,8 @@ def show_study(snapshot: Snapshot, as_json: bool, everything: bool = False) -> N
     if earlier := len(snapshot.trials) - len(shown):
         print(f"The last {len(shown)}; {earlier} earlier ones with --all.")
     show(rows)
+    if broken:
+        print(f"Deterministic but for trials {', '.join(map(str, broken))}, which may come out otherwise: see hpo why.")
 
 
 def _breaks(constraints: Sequence[str], trial: TrialRecord, as_json: bool) -> dict[str, float] | str | None:

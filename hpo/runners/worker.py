@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -21,8 +22,19 @@ def run_job(
     """Run a job to its end.
 
     An exception of the objective is an outcome of kind ERROR whose reason names it; the
-    traceback goes to ``error.txt`` in the trial's folder.
+    traceback goes to ``error.txt`` in the trial's folder. Nothing of the trial stays in the
+    process: the next one, and whoever shares the device, finds its memory free.
     """
+    try:
+        return _run(job, send, device, stop_requested)
+    finally:
+        if device != "cpu" and "torch" in sys.modules:  # only now that the trial's last frame is gone
+            from hpo.training.process import release_cached
+
+            release_cached()
+
+
+def _run(job: Job, send: Callable[[Point], Decision], device: str, stop_requested: Callable[[], bool]) -> Outcome:
     folder = Path(job.folder)
     context = TrialContext(job, send, device=device, stop_requested=stop_requested)
     try:

@@ -55,12 +55,12 @@ class Judging:
 
     def begin(self, number: int) -> None:
         """A trial begins; from its second attempt on, it goes on with the curve it has."""
-        self._curves.setdefault(number, Curve(number, {metric: {} for metric in self._aims.metrics}))
+        self._curves.setdefault(number, Curve(number, {metric: {} for metric in self._aims.metrics}, self._aims.once))
 
     def report(self, number: int, point: Point) -> StopReason | None:
         """Take in a step; the reason to prune the trial now, or None."""
         trial = self._curves[number]
-        trial.add(point, self._aims.once)
+        trial.add(point)
         if self._aims.epochs is not None and point.step >= self._aims.epochs:
             return None
         verdict = self._judge(trial, self._others(number))
@@ -81,7 +81,7 @@ class Judging:
         """Take in a trial as it is stored, with its points; nobody is judged."""
         self.begin(record.number)
         for point in record.points:
-            self._curves[record.number].add(point, self._aims.once)
+            self._curves[record.number].add(point)
         self.finished(record)
 
     def _others(self, number: int) -> list[Curve]:

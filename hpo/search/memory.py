@@ -5,6 +5,7 @@ Import it where Optuna is wanted; nothing else of this room loads it.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
@@ -74,10 +75,18 @@ class Memory:
         self._overflowed = False
         for key, value in (search_state or {}).items():
             self._storage.set_study_system_attr(self._id, key, value)
+        self._given = self._storage.get_study_system_attrs(self._id)
 
-    @property
-    def search_state(self) -> dict[str, Any]:
-        return dict(self._storage.get_study_system_attrs(self._id))
+    def changed_state(self) -> dict[str, Any] | None:
+        """What samplers have kept of the study; None when it is what the last call gave.
+
+        Genetic samplers keep the parents of every generation: too much to write with each trial.
+        """
+        state = self._storage.get_study_system_attrs(self._id)  # another object after every change
+        if state is self._given:
+            return None
+        self._given = state
+        return dict(state)
 
     def sampler_state(self, number: int) -> dict[str, Any]:
         """What samplers have kept of a trial."""
@@ -148,7 +157,10 @@ class Memory:
 
     def _relative(self, study: Study, number: int, sampler: BaseSampler) -> dict[str, Any]:
         space = sampler.infer_relative_search_space(study, self._storage.get_trial(number))
-        return sampler.sample_relative(study, self._storage.get_trial(number), space)
+        with warnings.catch_warnings():
+            # The Gaussian process takes an infinite violation for the largest finite one, which is what we want.
+            warnings.filterwarnings("ignore", "Clip non-finite values")
+            return sampler.sample_relative(study, self._storage.get_trial(number), space)
 
     def _create(
         self,

@@ -198,11 +198,11 @@ def _knowing_the_space(sampler: "type[BaseSampler]", ask: Ask, *, include_pruned
 
     shared: IntersectionSearchSpace = ask.kept.setdefault("shared", IntersectionSearchSpace(include_pruned))
 
-    class Knowing(sampler):  # type: ignore[misc, valid-type]
-        def infer_relative_search_space(self, study: Any, trial: Any) -> dict[str, Any]:
-            return {name: found for name, found in shared.calculate(study).items() if not found.single()}
+    def infer_relative_search_space(self: Any, study: Any, trial: Any) -> dict[str, Any]:
+        return {name: found for name, found in shared.calculate(study).items() if not found.single()}
 
-    return Knowing
+    # By Optuna's own name: its genetic samplers keep what they know of a trial under it.
+    return type(sampler.__name__, (sampler,), {"infer_relative_search_space": infer_relative_search_space})
 
 
 def _others(but: set[str]) -> str:

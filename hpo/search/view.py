@@ -23,11 +23,14 @@ TRIES = 4  # proposals of the sampler, and as many at random, before the points 
 
 @dataclass(frozen=True)
 class Proposal:
-    """A new trial's parameters, with what the sampler wants remembered of it and of the study."""
+    """A new trial's parameters, with what the sampler wants remembered of it and of the study.
+
+    ``search_state`` is None when it has not changed.
+    """
 
     params: Params
     sampler_state: dict[str, Any]
-    search_state: dict[str, Any]
+    search_state: dict[str, Any] | None
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,7 @@ class Search:
 
     Args:
         records: the study's trials so far, with their points, in number order.
-        search_state: what the last ``Proposal`` asked to be remembered of the study.
+        search_state: what the last ``Proposal`` that had any asked to be remembered of the study.
     """
 
     def __init__(
@@ -137,7 +140,7 @@ class Search:
             self._memory.keep(number, params, **({REPLACED: replaced} if replaced else {}))
         self._tried.add(params)
         self._judging.begin(number)
-        return Proposal(params, self._memory.sampler_state(number), self._memory.search_state)
+        return Proposal(params, self._memory.sampler_state(number), self._memory.changed_state())
 
     def report(self, number: int, point: Point) -> StopReason | None:
         """Take in a step; the reason to prune the trial now, or None."""

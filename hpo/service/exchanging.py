@@ -100,7 +100,7 @@ def import_trials(
         if studies.find(plan.name) is not None:
             other = "Give the study file another name" if into else "Give another name with --as"
             raise UserError(f"{database.name} has a study {plan.name!r} already. {other}, or delete that one.")
-        made = create(studies, plan, text, runs, trials=found.trials)
+        made = create(studies, plan, text, runs, found)
         if into is None:
             values = [t.values for t in found.trials if t.values is not None and np.isfinite(t.values).all()]
             if len(plan.goals) > 1 and len(values) > 1:

@@ -11,8 +11,9 @@ from hpo.choice import Choice, Policy
 from hpo.choice import choose as choose_trial
 from hpo.errors import ExportFailed, UnknownName, UserError
 from hpo.export.retrain import ship
+from hpo.pareto import ParetoFront
 from hpo.spec import StudySpec
-from hpo.trial import TrialRecord, TrialState
+from hpo.trial import TrialRecord
 from storage.database import Database
 from storage.records import RETRAIN, SEARCH, Snapshot, StudySummary
 from storage.studies import Studies
@@ -170,4 +171,4 @@ def choose_from(found: Snapshot, spec: StudySpec, pick: Policy | None, where: Se
 
 def has_completed(found: Snapshot) -> bool:
     """Whether there is a trial to choose."""
-    return any(trial.state is TrialState.COMPLETE and trial.is_feasible for trial in found.trials)
+    return bool(ParetoFront.of(found.trials, found.study.goals).numbers)

@@ -16,17 +16,24 @@ SHAPE = "end + height * step^-pace + noise; end N(0, 1), height 1 to 3, pace 0.5
 
 
 def synthetic_trials(
-    count: int, epochs: int, goals: Sequence[Goal], *, monitor: Goal, once: Collection[str] = (), seed: int = 0
+    count: int,
+    epochs: int,
+    goals: Sequence[Goal],
+    *,
+    monitor: Goal,
+    others: Sequence[Goal] = (),
+    once: Collection[str] = (),
+    seed: int = 0,
 ) -> list[TrialRecord]:
     """``count`` completed trials of ``epochs`` steps; each metric independent of the others.
 
     A metric of every epoch is a power law, as learning curves often are (Domhan, Springenberg
     & Hutter 2015, IJCAI, table 1): see ``SHAPE``, upside down where higher is better. One that is
     measured ``once`` is N(0, 1) from the first step on. The best step by ``monitor`` gives a trial
-    its values.
+    its values. ``others`` are told as well.
     """
     random = np.random.default_rng(seed)
-    told = {goal.metric: goal for goal in (*goals, monitor)}
+    told = {goal.metric: goal for goal in (*goals, monitor, *others)}
     curves = {name: _curves(random, count, epochs, goal, name in once) for name, goal in told.items()}
     return [
         _trial(number, {metric: values[number] for metric, values in curves.items()}, goals, monitor)

@@ -13,6 +13,7 @@ from search_spaces.parameters import Parameter, When, same
 
 MARGIN = 0.05  # of the old range, added on both sides
 _DIGITS = 3  # of a new bound
+_ROUNDING = 1e-9  # of a step: what is nearer to one is on it
 
 
 def narrowed(space: SearchSpace, best: Sequence[Params]) -> SearchSpace:
@@ -53,10 +54,13 @@ def _around(parameter: Parameter, values: Sequence[Any]) -> Parameter:
         low, high = max(_rounded(low, math.floor), parameter.low), min(_rounded(high, math.ceil), parameter.high)
         return replace(parameter, low=low, high=high)
     step, last = parameter.step or 1, (parameter.count() or 1) - 1
-    first_step = max(math.floor((low - parameter.low) / step + 1e-9), 0)
-    last_step = min(math.ceil((high - parameter.low) / step - 1e-9), last)
-    at = [parameter.low + i * step for i in (first_step, last_step)]
-    return replace(parameter, low=at[0], high=at[1])
+    first = max(math.floor((low - parameter.low) / step + _ROUNDING), 0)
+    last = min(math.ceil((high - parameter.low) / step - _ROUNDING), last)
+    if isinstance(parameter, Int):
+        return replace(
+            parameter, low=parameter.low + first * parameter.step, high=parameter.low + last * parameter.step
+        )
+    return replace(parameter, low=parameter.low + first * step, high=parameter.low + last * step)
 
 
 def _widened(parameter: Float | Int, low: float, high: float) -> tuple[float, float]:

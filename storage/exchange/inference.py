@@ -22,6 +22,8 @@ def from_values(points: Iterable[Params]) -> SearchSpace:
     seen: dict[str, list[Any]] = {}
     for params in points:
         for name, value in params.items():
+            if not isinstance(value, (str, int, float, bool, type(None))):
+                raise DataError(f"{name}: a parameter is text, a number, true, false or null; got {value!r}.")
             seen.setdefault(name, []).append(value)
     return _space({name: _around(name, values) for name, values in seen.items()})
 

@@ -9,7 +9,7 @@ from search_spaces import SearchSpace
 from storage import reading, tables
 from storage.codec import load
 from storage.database import OUR_SCHEMA, Database
-from storage.exchange import optuna_study, ours
+from storage.exchange import optuna_study, optuna_writing, ours
 from storage.exchange.portable import PortableStudy, chosen
 
 
@@ -36,7 +36,7 @@ class OptunaDatabase(Database):
             name = chosen(optuna_study.names(conn), name)
             s = tables.studies
             row = None
-            if self._schemas()[1] == OUR_SCHEMA:
+            if self.versions().ours == OUR_SCHEMA:
                 row = conn.execute(select(s.c.study_id, s.c.goals, s.c.search_space).where(s.c.name == name)).first()
             if row is None:
                 return optuna_study.read(conn, name)
@@ -50,13 +50,15 @@ class OptunaDatabase(Database):
             UserError: the name is taken.
         """
         with self.write() as conn:
-            optuna_study.write(conn, study)
+            optuna_writing.write(conn, study)
 
     def _prepare(self, create: bool) -> None:
-        if self._schemas()[0] is not None:
+        found = self.versions()
+        self._refuse(found)
+        if found.optuna is not None:
             return
         if not create:
             raise StorageError(f"{self.name} holds no studies of Optuna's.")
         with self._alone():
-            if self._schemas()[0] is None:
+            if self.versions().optuna is None:
                 self._create_optuna_tables()

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, insert, select
 from hpo.trial import Goal, TrialRecord
 from search_spaces import SearchSpace
 from storage import codec, optuna_rows, reading, tables
-from storage.exchange import optuna_study
+from storage.exchange import optuna_study, optuna_writing
 from storage.exchange.portable import PortableStudy, PortableTrial
 from storage.records import SEARCH
 
@@ -35,8 +35,15 @@ def read(conn: Connection, study_id: int, name: str, goals: tuple[Goal, ...], sp
     )
 
 
-def add_trials(conn: Connection, study_id: int, trials: Sequence[PortableTrial], keys: Mapping[int, int]) -> None:
-    """Finished trials as numbers 0, 1, ... of a new study's search; ``keys``: Optuna's ``trial_id`` by number."""
+def add(conn: Connection, study_id: int, goals: Sequence[Goal], space: SearchSpace, imported: PortableStudy) -> None:
+    """Give a study that has no trials those of an imported one, in Optuna's tables and in ours."""
+    keys = optuna_writing.add_trials(conn, study_id, goals, space, imported.trials)
+    optuna_writing.add_study_attributes(conn, study_id, imported.attributes)
+    _add_trials(conn, study_id, imported.trials, keys)
+
+
+def _add_trials(conn: Connection, study_id: int, trials: Sequence[PortableTrial], keys: Mapping[int, int]) -> None:
+    """Finished trials as numbers 0, 1, ... of the search; ``keys``: Optuna's ``trial_id`` by number."""
     t, now = tables.trials, codec.now()
     rows = [_row(study_id, number, keys[number], trial, now) for number, trial in enumerate(trials)]
     if not rows:

@@ -139,12 +139,11 @@ class Team(Plain):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
-def test_a_team_trains_within_one_worker(tmp_path: Path, sqlite_url: str, strategy: str) -> None:
-    (tmp_path / f"team_{strategy}.py").write_text(TEAM)
+def test_a_team_trains_within_one_worker(tmp_path: Path, sqlite_url: str) -> None:
+    (tmp_path / "team_on_ray.py").write_text(TEAM)
     fields: dict[str, Any] = {
-        "objective": f"team_{strategy}:Team", "data": None, "goals": [{"metric": "val_loss"}],
-        "resources": {"cpus": 2}, "trainer": {"devices": 2, "strategy": strategy, "batch_size": 8},
+        "objective": "team_on_ray:Team", "data": None, "goals": [{"metric": "val_loss"}],
+        "resources": {"cpus": 2}, "trainer": {"devices": 2, "batch_size": 8},
         "budget": {"trials": 2, "epochs": 2}, "retrain": {"confirm": 0},
     }  # fmt: skip
     trials = launch(tmp_path, sqlite_url, runner="ray", **fields).snapshot.trials

@@ -1,4 +1,4 @@
-"""A worker that runs trial after trial gives each of them the process as the first one found it."""
+"""A worker that runs trial after trial keeps nothing of the one before."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from hpo.trial import TrialState
+from hpo.runners.worker import run_job
+from hpo.trial import GO_ON, StopKind, TrialState
+from tests.runners.jobs import make_job
 from tests.studies import launch
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("local_ray")]
@@ -28,12 +30,11 @@ class Growing(TrainingObjective):
     summary = "a large model first, then small ones"
     space = SearchSpace({"lr": Float(1e-4, 1e-2)})
     def task(self, job):
-        facts = [os.getpid(), sum(model() is not None for model in EARLIER), torch.get_num_threads()]
-        (Path(__file__).parent / f"facts-{job.number}").write_text(" ".join(map(str, facts)))
+        alive = sum(model() is not None for model in EARLIER)
+        (Path(__file__).parent / f"facts-{job.number}").write_text(f"{os.getpid()} {alive}")
         width = 2000 if job.number == 0 else 2
         model = nn.Sequential(nn.Linear(4, width), nn.Linear(width, width), nn.Linear(width, 1))
         EARLIER.append(weakref.ref(model))
-        torch.set_num_threads(1 + job.number)
         if job.number == 1:
             raise RuntimeError("with a model in its hands")
         x, y = torch.zeros(16, 4), torch.zeros(16, 1)
@@ -51,6 +52,35 @@ def test_a_large_trial_leaves_nothing_behind_for_a_small_one(tmp_path: Path, sql
     complete, fail = TrialState.COMPLETE, TrialState.FAIL
     assert [t.state for t in trials] == [complete, fail, complete, complete]
     facts = [(tmp_path / f"facts-{number}").read_text().split() for number in range(4)]
-    assert len({process for process, _, _ in facts}) == 1
-    assert [alive for _, alive, _ in facts] == ["0"] * 4
-    assert len({threads for _, _, threads in facts}) == 1
+    assert len({process for process, _ in facts}) == 1
+    assert [alive for _, alive in facts] == ["0"] * 4
+
+
+def test_cached_memory_of_a_gpu_is_given_back_when_the_trials_last_frame_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a machine without a GPU can show: the cache is emptied, and nothing of the trial is alive then."""
+    freed: list[int] = []
+    (tmp_path / "holding.py").write_text(
+        "import weakref\n"
+        "from objectives.analytic import Analytic\n"
+        "ALIVE = weakref.WeakSet()\n"
+        "class Large: ...\n"
+        "class Holding(Analytic):\n"
+        "    def run(self, job, context):\n"
+        "        large = Large()\n"
+        "        ALIVE.add(large)\n"
+        "        raise ValueError('its traceback holds the frame, which holds what is large')\n"
+    )
+
+    def empty_cache() -> None:
+        import holding  # type: ignore[import-not-found]
+
+        freed.append(len(holding.ALIVE))
+
+    monkeypatch.setattr("torch.cuda.is_initialized", lambda: True)
+    monkeypatch.setattr("torch.cuda.empty_cache", empty_cache)
+    job = make_job(objective="holding:Holding", import_from=str(tmp_path), folder=str(tmp_path / "0"))
+    outcome = run_job(job, lambda point: GO_ON, device="cuda")
+    assert outcome.reason.kind is StopKind.ERROR
+    assert freed == [0]

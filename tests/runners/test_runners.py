@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from hpo import runners, service
-from hpo.errors import UnknownName
+from hpo.errors import RunnerFailed, UnknownName
 from hpo.interrupt import Interrupt
 from hpo.trial import TrialState
 from tests.studies import StopAfter, launch, rows
@@ -236,3 +236,39 @@ def test_nothing_of_ray_stays_behind(tmp_path: Path, sqlite_url: str, monkeypatc
     monkeypatch.setattr(tempfile, "tempdir", str(temporary))
     launch(tmp_path, sqlite_url, runner="ray", budget={"trials": 1, "epochs": 1})
     assert list(temporary.iterdir()) == []
+
+
+class Unreadable:
+    """Goes to a worker, which cannot read it: as if it had other packages."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return eval, ("1 / 0",)
+
+
+def test_workers_that_never_start_end_the_launch_with_what_to_look_at() -> None:
+    from hpo.runners.ray_tune import cluster, crew
+
+    def wait_for(workers: crew.Crew) -> None:
+        while True:
+            assert workers.hear(0.2) is None
+
+    with cluster.quiet(), crew.Crew(1, 0.5, 0, Unreadable()) as workers:  # type: ignore[arg-type]
+        workers.want(1)
+        with pytest.raises(RunnerFailed, match="workers in a row ended before they had begun"):
+            wait_for(workers)
+
+
+def test_a_report_that_cannot_travel_fails_its_trial_alone(tmp_path: Path, sqlite_url: str) -> None:
+    (tmp_path / "locked.py").write_text(
+        "import threading\n"
+        "from objectives.analytic import Analytic\n"
+        "class Locked(Analytic):\n"
+        "    def run(self, job, context):\n"
+        "        if job.number == 1:\n"
+        "            context.event('odd', 'holds a lock', lock=threading.Lock())\n"
+        "        return super().run(job, context)\n"
+    )
+    fields = {"objective": "locked:Locked", "budget": {"trials": 3, "epochs": 2}}
+    trials = launch(tmp_path, sqlite_url, runner="ray", **fields).snapshot.trials
+    assert [t.state for t in trials] == [TrialState.COMPLETE, TrialState.FAIL, TrialState.COMPLETE]
+    assert "could not be sent" in trials[1].reason.message  # type: ignore[union-attr]

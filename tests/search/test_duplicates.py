@@ -48,15 +48,16 @@ def test_points_are_the_same_after_rounding_to_steps_and_true_is_not_one() -> No
 @pytest.mark.parametrize("resumed", [False, True])
 def test_every_sampler_tries_every_point_of_a_small_space_once(name: str, resumed: bool) -> None:
     wanted = settings(name, TINY)
-    search, records, replaced = Search(wanted), [], 0
+    search, records, replaced, state = Search(wanted), [], 0, {}
     for number in range(15):
         assert not search.is_exhausted()
         proposal = search.propose(number)
         replaced += proposal.sampler_state.get(REPLACED, 0)
         records.append(ended(number, proposal, 1))
         search.finished(records[-1])
+        state = state if proposal.search_state is None else proposal.search_state
         if resumed:
-            search = Search(wanted, records, proposal.search_state)
+            search = Search(wanted, records, state)
     assert len({(r.params["x"], r.params["n"]) for r in records}) == 15
     assert search.is_exhausted()
     assert (replaced > 0) == (name != "grid")

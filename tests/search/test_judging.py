@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from hpo.errors import StudyFileError, UnknownName
+from hpo.resolve import resolve, search_settings
 from hpo.search.judging import Judging
 from hpo.search.pruners import PRUNERS, Aims, build
 from hpo.search.pruners.judge import NAMED
+from hpo.spec import StudySpec
 from hpo.trial import Direction, Goal, Point, StopKind, StopReason, TrialRecord, TrialState
 
 LOSS, SPEED = Goal("loss"), Goal("speed", Direction.MAXIMIZE)
@@ -193,7 +195,7 @@ def test_what_is_measured_once_holds_for_the_steps_that_do_not_repeat_it() -> No
     assert study.report(6, point(1, (90.0, 1.0))) is None
     stop = study.report(6, Point(2, {"loss": 91.0}))
     assert stop is not None
-    assert stop.details["vector"] == {"loss": 91.0, "speed": 1.0}
+    assert stop.details["vector"] == {"loss": 90.0, "speed": 1.0}  # the best loss so far
 
 
 @pytest.mark.parametrize("name", SEVERAL_GOALS)
@@ -230,14 +232,14 @@ def test_a_trial_that_broke_a_constraint_is_no_measure(name: str) -> None:
     assert run(study, 6, POOR) == [None] * EPOCHS
 
 
-def in_one_order(study: Judging, order: Callable[[int], Sequence[int]]) -> dict[int, str]:
+def in_one_order(study: Judging, order: Sequence[int]) -> dict[int, str]:
     """Trials in waves of three, whose members end in any order."""
     reasons: dict[int, str] = {}
     for wave in range(4):
         numbers = [3 * wave + i for i in range(3)]
         for number in numbers:
             study.begin(number)
-        for number in order(wave):
+        for number in (3 * wave + i for i in order):
             shift = (number * 7) % 12
             curve = [(loss + 0.2 * shift * step, speed - shift) for step, (loss, speed) in enumerate(GOOD, 1)]
             stop = None
@@ -252,12 +254,8 @@ def in_one_order(study: Judging, order: Callable[[int], Sequence[int]]) -> dict[
 
 @pytest.mark.parametrize("name", PRUNING)
 def test_a_deterministic_study_prunes_the_same_in_whatever_order_trials_end(name: str) -> None:
-    forward, backward = (
-        in_one_order(
-            judging(name, concurrency=3, deterministic=True), lambda wave, turn=turn: [3 * wave + i for i in turn]
-        )  # type: ignore[misc]
-        for turn in ((0, 1, 2), (2, 0, 1))
-    )
+    orders = ((0, 1, 2), (2, 0, 1))
+    forward, backward = (in_one_order(judging(name, concurrency=3, deterministic=True), order) for order in orders)
     assert forward == backward
     assert forward or name == "threshold"
 
@@ -323,3 +321,11 @@ def test_a_wrong_option_is_refused(name: str, options: dict[str, Any], message: 
 def test_hyperband_needs_the_epochs() -> None:
     with pytest.raises(StudyFileError, match="epochs of a trial"):
         build("hyperband", {}, Aims(GOALS, LOSS))
+
+
+def test_a_plan_tells_the_pruner_what_is_measured_once_and_how_long_a_trial_is() -> None:
+    text = "name: s\nobjective: tests.training.tiny_objective:Tiny\nbudget: {trials: 1, epochs: 7}\n"
+    settings = search_settings(resolve(StudySpec.parse(text)))
+    assert {"samples_per_s", "parameter_mb"} <= settings.once
+    assert "val_loss" not in settings.once
+    assert settings.epochs == 7

@@ -124,6 +124,35 @@ def test_pareto_median_against_all_who_got_there() -> None:
         assert (told(study, 1, 1, f1=2.0, f2=2.0) is not None) is pruned
 
 
+@pytest.mark.parametrize("name", ["pareto_median", "pareto_asha"])
+def test_a_trial_is_ranked_by_the_best_it_has_been(name: str) -> None:
+    """Its value will be that of its best step, so one bad step must not end it."""
+    study = Judging(name, {"startup_trials": 1}, goals=BOTH, once=frozenset({"f2"}), epochs=9)
+    complete(study, 0, [{"f1": 4.0, "f2": 1.0}, {"f1": 99.0, "f2": 1.0}])
+    assert told(study, 1, 1, f1=3.9, f2=1.0) is None
+    assert told(study, 1, 2, f1=99.0, f2=1.0) is None
+    stop = told(study, 2, 2, f1=50.0, f2=1.0)  # better than 99, and worse than the 4 before
+    assert stop is not None
+    assert stop.details["against"]["0"] == {"f1": 4.0, "f2": 1.0}
+
+
+def test_what_a_dead_attempt_reached_is_not_the_best_so_far() -> None:
+    study = Judging("pareto_median", {"startup_trials": 1}, goals=BOTH, epochs=9)
+    complete(study, 0, [{"f1": 4.0, "f2": 1.0}])
+    assert told(study, 1, 1, f1=3.0, f2=1.0) is None
+    assert told(study, 1, 1, f1=5.0, f2=1.0) is not None  # the same step, told by the next attempt
+
+
+@pytest.mark.parametrize("name", ["pareto_median", "hopeless"])
+def test_of_what_is_measured_again_the_newest_counts(name: str) -> None:
+    study = Judging(name, {"startup_trials": 1}, goals=BOTH, once=frozenset({"f2"}), epochs=9)
+    complete(study, 0, [{"f1": 1.0, "f2": 5.0}, {"f1": 1.0, "f2": 5.0}, {"f1": 1.0, "f2": 5.0}])
+    assert told(study, 1, 1, f1=2.0, f2=4.0) is None  # less memory than any
+    stop = told(study, 1, 2, f1=2.0, f2=6.0)
+    assert stop is not None
+    assert stop.details["vector"] == {"f1": 2.0, "f2": 6.0}
+
+
 def test_only_the_same_step_counts() -> None:
     assert told(four("pareto_median"), 4, 2, f1=9.0, f2=9.0) is None  # nobody has been at step 2
 
@@ -255,7 +284,7 @@ def test_successive_halving_promotes_the_trials_that_optunas_does(
     rng = random.Random(factor * 10 + first)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     theirs = optuna.create_study(
-        direction=str(direction),
+        direction=optuna.study.StudyDirection[direction.name],
         pruner=optuna.pruners.SuccessiveHalvingPruner(first, factor, min_early_stopping_rate=0, bootstrap_count=0),
     )
     goal = Goal("loss", direction)

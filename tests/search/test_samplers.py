@@ -201,3 +201,11 @@ def test_a_sampler_that_does_not_learn_from_constraints_says_so() -> None:
     assert remarks(settings("random", FLOATS, constraints=("x <= 1",))) == [
         "Sampler 'random' does not learn from constraints; gp, nsga2, nsga3, tpe do."
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "key"), [("nsga2", "NSGAIISampler:generation"), ("nsga3", "NSGAIIISampler:generation")]
+)
+def test_a_generation_is_kept_under_the_name_that_optuna_gives_it(name: str, key: str) -> None:
+    """A study of an earlier version, or one that plain Optuna goes on with, has it there."""
+    assert Search(settings(name, FLOATS, TWO)).propose(0).sampler_state[key] == 0

@@ -50,7 +50,11 @@ def random_trial(draw: random.Random, goals: int) -> FrozenTrial:
         params["only for some"] = draw.choice([0.0, 0.25, 1.0])
     steps = range(draw.randint(0, 1), draw.randint(1, 6))
     curve = {s: draw.choice([draw.random(), draw.random(), *ODD]) for s in steps} if goals == 1 else {}
-    values = [draw.choice([draw.random(), math.inf]) for _ in range(goals)] if state == OptunaState.COMPLETE else None
+    values = (
+        [draw.choice([*(draw.random() for _ in range(9)), math.inf]) for _ in range(goals)]
+        if state == OptunaState.COMPLETE
+        else None
+    )
     if state == OptunaState.PRUNED and curve and not math.isnan(list(curve.values())[-1]):
         values = [list(curve.values())[-1]]  # as study.tell does
     began = datetime(2026, 1, 31, 23, 59, 59, draw.randint(0, 999_999))
@@ -79,7 +83,7 @@ def journal(path: Path) -> optuna.storages.JournalStorage:
 
 def facts(trial: FrozenTrial) -> str:
     """What must survive of a trial of Optuna's, as text, so that NaN equals itself."""
-    own = {name: value for name, value in trial.user_attrs.items() if name in ("note", "n")}
+    own = [(name, trial.user_attrs[name]) for name in ("note", "n")]
     return repr(
         (trial.number, trial.state, sorted(trial.params.items(), key=lambda item: item[0]), trial.values,
          sorted(trial.intermediate_values.items()), own, sorted(trial.constraints.items()), trial.datetime_start,
@@ -155,7 +159,7 @@ def test_what_has_no_place_is_counted(sqlite_url: str, tmp_path: Path) -> None:
     study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=3)
     study.ask()
     study.enqueue_trial({"x": 0.5})
-    study.set_system_attr("cma:optimizer", "80035d00")
+    study._storage.set_study_system_attr(study._study_id, "cma:optimizer", "80035d00")
     imported = service.import_trials(source, storage=sqlite_url, runs=tmp_path)
     assert imported.left_out["trials that had not finished"] == 2
     assert imported.left_out["system attributes of Optuna's (cma)"] == 1
@@ -258,7 +262,7 @@ def test_an_import_that_breaks_off_leaves_no_row(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(ours, "add_trials", breaks)
+        patch.setattr(ours, "_add_trials", breaks)
         with pytest.raises(KeyboardInterrupt):
             service.import_trials(source, storage=storage_url, runs=tmp_path / "runs")
     for table in ("studies", "trials", "trial_params", "hpo_studies", "hpo_trials"):
@@ -295,7 +299,7 @@ def test_a_recorded_study_can_be_looked_at_and_not_run(sqlite_url: str, tmp_path
         ("params.x,values.f1,values.f2\n1,2,\n", "line 2: a complete trial has a value for every goal; f2 is missing"),
         ('{"params": {"x": 1}, "values": {"f": 1}}\nno\n', "line 2: no JSON"),
         ('{"params": [1]}\n', "line 1: params must be an object"),
-        ('{"params": {"x": {"y": 1}}, "values": {"f": 1}}\n', "x: a choice is text, a number"),
+        ('{"params": {"x": {"y": 1}}, "values": {"f": 1}}\n', "x: a parameter is text, a number"),
     ],
 )
 def test_a_broken_file_is_one_clear_message(tmp_path: Path, text: str, said: str) -> None:

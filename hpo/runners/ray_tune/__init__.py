@@ -1,12 +1,15 @@
 """Trials on Ray: the only room that knows it. It speaks to a ``JobSource`` and no more.
 
-``driving`` has the jobs, ``crew`` the workers, ``office`` what they say to each other,
-``serving`` the worker's side, ``cluster`` the machines, ``modules`` the user's code.
+``driving`` has the jobs, ``crew`` the workers, ``serving`` a worker's side, ``words`` what they
+say to each other, ``cluster`` the machines, ``modules`` the user's code.
 """
 
 from __future__ import annotations
 
 import os
+
+from hpo.roles import JobSource
+from hpo.runners import HERE, Site
 
 _SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -21,13 +24,6 @@ _SETTINGS = {
 for _name, _value in _SETTINGS.items():  # Ray reads some of them when it is imported
     os.environ.setdefault(_name, _value)
 
-from hpo.roles import JobSource  # noqa: E402
-from hpo.runners import HERE, Site  # noqa: E402
-from hpo.runners.ray_tune import cluster  # noqa: E402
-from hpo.runners.ray_tune.crew import Crew  # noqa: E402
-from hpo.runners.ray_tune.driving import Driver  # noqa: E402
-from hpo.runners.ray_tune.modules import Modules  # noqa: E402
-
 
 def run(source: JobSource, *, workers: int = 1, cpus: float = 1, gpus: float = 0, site: Site = HERE) -> None:
     """Run every job of ``source``, up to ``workers`` at a time, each with ``cpus`` and ``gpus``.
@@ -39,12 +35,19 @@ def run(source: JobSource, *, workers: int = 1, cpus: float = 1, gpus: float = 0
         UserError: there is no such cluster, or a node of it does not see what it must.
         RunnerFailed: Ray does not start, breaks, or cannot give one trial what it needs.
     """
+    # Not above: every process that Ray starts for us comes by here, and Ray Tune takes seconds.
+    from hpo.runners.ray_tune import cluster
+    from hpo.runners.ray_tune.driving import Driver
+
     driver = Driver(source, workers)
     if site.ray_address is not None:
         cluster.connect(site.ray_address, gpus)
         cluster.check_shared(site.checkpoints)
     if not driver.has_work:
         return
+    from hpo.runners.ray_tune.crew import Crew
+    from hpo.runners.ray_tune.modules import Modules
+
     cluster.connect(site.ray_address, gpus)
     cluster.check_room(cpus, gpus)
     modules = Modules() if cluster.is_single() else Modules.of(site.code)
@@ -54,4 +57,6 @@ def run(source: JobSource, *, workers: int = 1, cpus: float = 1, gpus: float = 0
 
 def close() -> None:
     """End the Ray that ``run`` started; one that somebody else started stays."""
+    from hpo.runners.ray_tune import cluster
+
     cluster.disconnect()

@@ -8,20 +8,20 @@ that have room for them.
 
 from __future__ import annotations
 
-import asyncio
 import queue
 import shutil
 import tempfile
 import threading
 import time
 from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import ray
 from ray import tune
 from ray.tune.search import Searcher
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from hpo.errors import RunnerFailed
 from hpo.runners.ray_tune import cluster
@@ -32,6 +32,7 @@ from hpo.runners.worker import pick_device
 from hpo.trial import Job, StopKind, StopReason
 
 _LOOK_FOR_ROOM_S = 5.0  # nodes come and go
+_STILLBORN = 5  # workers in a row that end before they are there
 _UNWIND_S = 10.0  # for jobs that still run when a study ends early
 
 
@@ -44,15 +45,15 @@ class Crew:
 
     def __init__(self, workers: int, cpus: float, gpus: float, modules: Modules) -> None:
         self._cpus, self._gpus = cpus, gpus
-        self._desk = _open_desk()
-        self._arrival = self._desk.next.remote()
         self._actors: dict[str, Any] = {}
         self._calls: dict[Any, str] = {}  # the workers whose next word is awaited
+        self._arrived: set[str] = set()
+        self._stillborn = 0
         self._room, self._room_until = 0, 0.0
-        worker = tune.with_parameters(Worker, desk=self._desk, device=pick_device(gpus), modules=modules)
+        kit = {"device": pick_device(gpus), "modules": modules, "started_in": str(Path.cwd())}
         # One bundle lies on one node: a trial with two GPUs has them side by side.
         place = tune.PlacementGroupFactory([{"CPU": cpus, "GPU": gpus}], strategy="STRICT_PACK")
-        self._tune = _Tune(tune.with_resources(worker, place), workers)
+        self._tune = _Tune(tune.with_resources(tune.with_parameters(Worker, **kit), place), workers)
         self._tune.start()
 
     def want(self, workers: int) -> None:
@@ -70,14 +71,16 @@ class Crew:
         """The next word of whichever worker, by its name; None when nobody said any in ``timeout_s``.
 
         Raises:
-            RunnerFailed: Ray or Ray Tune broke.
+            RunnerFailed: Ray or Ray Tune broke, or no worker starts.
         """
-        ready, _ = ray.wait([*self._calls, self._arrival], timeout=timeout_s)
+        with suppress(queue.Empty):
+            return self._take(*self._tune.places.news.get(block=not self._calls, timeout=timeout_s))
+        ready = ray.wait(list(self._calls), timeout=timeout_s)[0] if self._calls else ()
         if ready:
-            return self._arrived() if ready[0] == self._arrival else self._said(ready[0])
+            return self._said(ready[0])
         if not self._tune.is_alive():
             raise RunnerFailed(f"Ray Tune ended early: {self._tune.failed}. Launch the study again; nothing is lost.")
-        return self._left()
+        return None
 
     def answer(self, worker: str, answer: Answer) -> None:
         self._calls[self._actors[worker].go_on.remote(answer)] = worker
@@ -89,14 +92,18 @@ class Crew:
     def kill(self, worker: str) -> None:
         ray.kill(self._actors[worker])
 
-    def _arrived(self) -> tuple[str, Word]:
-        try:
-            worker, where, actor = ray.get(self._arrival)
-        except ray.exceptions.RayError as error:
-            raise RunnerFailed(f"Ray failed: {error}. Launch the study again; nothing is lost.") from error
-        self._arrival = self._desk.next.remote()
-        self._actors[worker] = actor
-        return worker, Here(where)
+    def _take(self, worker: str, arrival: _Arrival | None) -> tuple[str, Word] | None:
+        """What Tune says of a worker: that it has arrived, or has left."""
+        if arrival is not None:
+            self._actors[worker] = arrival.actor
+            self._arrived.add(worker)
+            self._stillborn = 0
+            return worker, Here(arrival.where)
+        if worker not in self._arrived:
+            self._count_stillborn()
+        if worker not in self._actors or worker in self._calls.values():
+            return None  # its call says it, with what it may still have said
+        return self._bury(worker, None)
 
     def _said(self, call: Any) -> tuple[str, Word]:
         worker = self._calls.pop(call)
@@ -109,14 +116,14 @@ class Crew:
             reason = None
         return self._bury(worker, reason)
 
-    def _left(self) -> tuple[str, Word] | None:
-        """A worker that died while nothing was awaited of it."""
-        with suppress(queue.Empty):
-            while True:
-                worker = self._tune.places.left.get_nowait()
-                if worker in self._actors and worker not in self._calls.values():
-                    return self._bury(worker, None)
-        return None
+    def _count_stillborn(self) -> None:
+        self._stillborn += 1
+        if self._stillborn >= _STILLBORN:
+            raise RunnerFailed(
+                f"{_STILLBORN} workers in a row ended before they had begun. Every node needs the same hpo, Python and "
+                "packages as here; what went wrong stands in Ray's logs on the node (/tmp/ray/session_latest/logs). "
+                "Launch the study again; nothing is lost."
+            )
 
     def _bury(self, worker: str, reason: StopReason | None) -> tuple[str, Word]:
         ray.kill(self._actors.pop(worker))  # a node that only seemed dead must not go on with it
@@ -131,26 +138,14 @@ class Crew:
         if self._calls:
             ray.wait(list(self._calls), num_returns=len(self._calls), timeout=_UNWIND_S)
         self._tune.end()
-        ray.kill(self._desk)
 
 
-class _Desk:
-    """Where workers say that they are there."""
+@dataclass(frozen=True)
+class _Arrival:
+    """A worker is there: its host and process, and its handle."""
 
-    def __init__(self) -> None:
-        self._arrivals: asyncio.Queue[tuple[str, str, Any]] = asyncio.Queue()
-
-    async def arrive(self, worker: str, where: str, actor: Any) -> None:
-        self._arrivals.put_nowait((worker, where, actor))
-
-    async def next(self) -> tuple[str, str, Any]:
-        return await self._arrivals.get()
-
-
-def _open_desk() -> Any:
-    """A desk on the driver's own node; it needs no processor to itself."""
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    return ray.remote(_Desk).options(num_cpus=0, scheduling_strategy=here).remote()
+    where: str
+    actor: Any
 
 
 class _Tune(threading.Thread):
@@ -166,7 +161,7 @@ class _Tune(threading.Thread):
     def run(self) -> None:
         search = tune.TuneConfig(num_samples=-1, search_alg=self.places, max_concurrent_trials=self._workers)
         settings = tune.RunConfig(
-            storage_path=self._folder, verbose=0, stop=_End(self.places),
+            storage_path=self._folder, verbose=0, stop=_End(self.places), callbacks=[_Arrivals(self.places)],
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
         )  # fmt: skip
         try:
@@ -183,14 +178,15 @@ class _Tune(threading.Thread):
 class _Places(Searcher):
     """To Tune, the searcher: it suggests a trial whenever one more worker is wanted.
 
-    Tune pickles its searcher, for resuming, which is not its business here.
+    ``news`` tells the driver's thread what becomes of them: None for one that has left. Tune
+    pickles its parts, for resuming, which is not its business here.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.wanted = 0
         self.are_closed = False
-        self.left: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self.news: queue.SimpleQueue[tuple[str, _Arrival | None]] = queue.SimpleQueue()
         self._taken: set[str] = set()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -200,11 +196,11 @@ class _Places(Searcher):
         if len(self._taken) >= self.wanted:
             return None  # not now
         self._taken.add(trial_id)
-        return {"name": trial_id}
+        return {}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         self._taken.discard(trial_id)
-        self.left.put(trial_id)
+        self.news.put((trial_id, None))
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the database holds the study."""
@@ -214,6 +210,16 @@ class _Places(Searcher):
 
     def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
         """Nothing: the database holds the study."""
+
+
+class _Arrivals(tune.Callback):
+    """Takes the one result of each trial, which says that its worker is there."""
+
+    def __init__(self, places: _Places) -> None:
+        self._places = places
+
+    def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **_: Any) -> None:
+        self._places.news.put((trial.trial_id, _Arrival(result["where"], result["actor"])))
 
 
 class _End(tune.Stopper):

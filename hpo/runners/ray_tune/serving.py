@@ -12,6 +12,7 @@ import os
 import queue
 import socket
 import threading
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -25,25 +26,34 @@ from hpo.trial import Decision, Job, Point
 
 
 class Worker(tune.Trainable):
-    """To Ray Tune a trial, whose one step is as long as the study; Tune ends it.
+    """To Ray Tune a trial, whose second step is as long as the study; Tune ends it.
 
     Jobs run in a thread of their own, the same for all.
     """
 
     def setup(self, config: dict[str, Any], **kit: Any) -> None:
+        with suppress(OSError):  # where this node has it: relative paths mean the folder that hpo was started in
+            os.chdir(kit["started_in"])
         self._device: str = kit["device"]
         self._modules: Modules = kit["modules"]
         self._heard: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._said: asyncio.Queue[Word] = asyncio.Queue()
         self._job: Job | None = None
         self._is_asked_to_stop = False
+        self._has_arrived = False
         threading.Thread(target=self._work, daemon=True).start()
-        where = f"{socket.gethostname()}:{os.getpid()}"
-        kit["desk"].arrive.remote(config["name"], where, ray.get_runtime_context().current_actor)
 
-    async def train(self) -> dict[str, Any]:  # a coroutine lets the driver's calls in meanwhile
-        await asyncio.Event().wait()
-        return {}
+    async def train(self) -> dict[str, Any]:
+        """Say once who is here; from then on wait, as a coroutine, which lets the driver's calls in."""
+        if self._has_arrived:
+            await asyncio.Event().wait()
+        self._has_arrived = True
+        result: dict[str, Any] = super().train()
+        return result
+
+    def step(self) -> dict[str, Any]:
+        where = f"{socket.gethostname()}:{os.getpid()}"
+        return {"where": where, "actor": ray.get_runtime_context().current_actor}
 
     async def go_on(self, answer: Answer) -> Word:
         """Take the answer to the last word, and say the next."""

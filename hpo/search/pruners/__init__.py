@@ -18,7 +18,7 @@ from hpo.search.pruners.ranking import pareto_median
 from hpo.search.pruners.rungs import hyperband, pareto_asha, successive_halving
 from hpo.search.pruners.watching import median, none, patient, percentile, threshold
 
-__all__ = ["PRUNERS", "Aims", "Curve", "Judge", "Verdict", "build"]
+__all__ = ["ALL_GOALS", "PRUNERS", "Aims", "Curve", "Judge", "Verdict", "build"]
 
 
 def any_of(aims: Aims, *, of: Annotated[list[dict[str, Any]], Field(min_length=1)]) -> Judge:
@@ -58,6 +58,8 @@ PRUNERS: Mapping[str, Callable[..., Judge]] = {
     "successive_halving": successive_halving,
     "threshold": threshold,
 }
+
+ALL_GOALS = frozenset({"hopeless", "pareto_asha", "pareto_median"})  # these watch no single metric
 
 
 def build(name: str, options: Mapping[str, Any], aims: Aims) -> Judge:

@@ -46,9 +46,9 @@ def hopeless(
         if any(map(math.isnan, gains)):
             return None  # nobody has been here and gone on
         assumed = tuple(float(v) for v in np.array(present) - np.array(gains) * signs(aims.goals))
-        if not is_dominated(assumed, ends, aims.goals):
-            return None
         over = [list(measures)[i] for i in dominators(assumed, ends, aims.goals)]
+        if not over:
+            return None
         why = (
             f"even with the largest improvement that {100 * quantile:g} % of {len(finished)} completed trials made "
             f"from step {step} on, it would end at {told(aims.goals, assumed)}, "

@@ -37,19 +37,20 @@ class Aims:
 class Curve:
     """What one trial has told so far of the metrics that matter.
 
-    ``series`` has a curve for each of them, ``{metric: {step: value}}``. ``values`` are those
-    of the goals, once the trial is complete.
+    ``series`` has a curve for each of them, ``{metric: {step: value}}``. ``once`` names those that
+    are measured once. ``values`` are those of the goals, when the trial is complete.
     """
 
     number: int
     series: dict[str, dict[int, float]]
+    once: frozenset[str] = frozenset()
     last_step: int = 0
     state: TrialState = TrialState.RUNNING
     values: tuple[float, ...] | None = None
     is_feasible: bool = True
     _best: dict[tuple[str, int | None], float | None] = field(default_factory=dict, repr=False)
 
-    def add(self, point: Point, once: frozenset[str]) -> None:
+    def add(self, point: Point) -> None:
         """Take in a step. What is measured once holds for the steps that do not repeat it."""
         if point.step <= self.last_step:
             # A new attempt began before the dead one's last step: that never happened.
@@ -59,7 +60,7 @@ class Curve:
         for metric, told in self.series.items():
             if metric in point.metrics:
                 told[point.step] = point.metrics[metric]
-            elif metric in once and told:
+            elif metric in self.once and told:
                 told[point.step] = told[max(told)]
         self.last_step = point.step
 
@@ -71,13 +72,25 @@ class Curve:
         values = [self.series[goal.metric].get(step) for goal in goals]
         return None if None in values else tuple(value for value in values if value is not None)
 
+    def so_far(self, step: int, goals: Sequence[Goal]) -> tuple[float, ...] | None:
+        """As ``at``, with the best value of each goal up to the step: what a trial would be worth if it ended."""
+        if self.at(step, goals) is None:
+            return None
+        best = [self.best(goal, step) for goal in goals]
+        return tuple(math.nan if value is None else value for value in best)
+
     def best(self, goal: Goal, step: int | None = None) -> float | None:
-        """The best value of a goal up to and with a step (or of all); None when there was none."""
+        """The best value of a goal up to and with a step (or of all); None when there was none.
+
+        Of what is measured once, the newest: after a recovery it is measured again.
+        """
         if (goal.metric, step) in self._best:
             return self._best[goal.metric, step]
         best = math.nan
         for at, value in self.series[goal.metric].items():
-            if (step is None or at <= step) and goal.is_better(value, best):
+            if step is not None and at > step:
+                break
+            if goal.is_better(value, best) or (goal.metric in self.once and not math.isnan(value)):
                 best = value
         found = None if math.isnan(best) else best
         if self.state.is_finished:  # and so will not change any more

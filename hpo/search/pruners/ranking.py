@@ -76,6 +76,8 @@ def is_dominated(vector: Vector, others: Sequence[Vector], goals: Sequence[Goal]
 
 def dominators(vector: Vector, others: Sequence[Vector], goals: Sequence[Goal]) -> list[int]:
     """The indices of those of ``others`` (n, n_goals) that dominate a vector, the best placed first."""
+    if not is_dominated(vector, others, goals):
+        return []
     return [i for i in place(vector, others, goals).better if is_dominated(vector, [others[i]], goals)]
 
 
@@ -122,14 +124,15 @@ def pareto_median(
 ) -> Judge:
     """Dominated, and not in the better half (or share ``keep``) at the same step, by non-domination rank.
 
-    A trial that none of the others dominates at its step goes on, however many there are of its kind.
+    A trial is ranked by the best of each goal so far. One that none of the others dominates at its
+    step goes on, however many there are of its kind.
     """
     goals = aims.goals
     part = "better half" if keep == 0.5 else f"best {100 * keep:g} %"
 
     def judge(trial: Curve, others: Sequence[Curve]) -> Verdict | None:
         step = trial.last_step
-        vector = trial.at(step, goals)
+        vector = trial.so_far(step, goals)
         if vector is None or step <= warmup_steps or (step - warmup_steps - 1) % interval:
             return None
         if len(completed(others)) < startup_trials:
@@ -137,7 +140,7 @@ def pareto_median(
         if (wrong := not_finite(goals, vector, step)) is not None:
             return wrong
         measures = completed(others) if against == "completed" else others
-        known = finite({other.number: other.at(step, goals) for other in measures if other.is_feasible})
+        known = finite({other.number: other.so_far(step, goals) for other in measures if other.is_feasible})
         if not known:
             return None
         found = place(vector, list(known.values()), goals)

@@ -36,7 +36,7 @@ def hyperband(
 
     The longest rung is the study's epochs. Trials fill the brackets in the order of their
     numbers, each with the share of trials that the paper gives it (its algorithm 1), and are held
-    against their own bracket only; the last bracket stops nobody.
+    against their own bracket only. In the last bracket nobody is stopped before R steps.
     """
     if aims.epochs is None:
         raise StudyFileError("pruner hyperband needs to know the epochs of a trial.")
@@ -62,7 +62,7 @@ def pareto_asha(
     A trial that nobody at its rung dominates goes on, also where there are more of them than
     places: with several goals the front alone can be half of all.
     """
-    return _rungs(aims.goals, min_resource, reduction_factor, startup_trials)
+    return _rungs(aims.goals, min_resource, reduction_factor, startup_trials, all_goals=True)
 
 
 def _bracket_sizes(resource: int, factor: int) -> list[int]:
@@ -79,10 +79,14 @@ def _rungs(
     factor: int,
     startup_trials: int,
     bracket_of: Callable[[int], int] | None = None,
+    all_goals: bool = False,
 ) -> Judge:
+    """The rule of all three: of one goal it takes the value at the rung, as Optuna does, of all the best so far."""
+    look = Curve.so_far if all_goals else Curve.at
+
     def judge(trial: Curve, others: Sequence[Curve]) -> Verdict | None:
         step = trial.last_step
-        vector = trial.at(step, goals)
+        vector = look(trial, step, goals)
         if vector is None:
             return None
         bracket = bracket_of(trial.number) if bracket_of else 0
@@ -90,19 +94,20 @@ def _rungs(
         for rung, begins in _reached(trial, goals, min_resource * factor**bracket, factor):
             if (wrong := not_finite(goals, vector, step)) is not None:
                 return wrong
-            known = finite({peer.number: _vector_at(peer, goals, begins) for peer in peers if peer.is_feasible})
+            steps = {peer.number: _first_step(peer, goals, begins) for peer in peers if peer.is_feasible}
+            known = finite({p.number: look(p, at, goals) for p in peers if (at := steps.get(p.number)) is not None})
             if not known or len(known) < startup_trials:
                 continue
             found = place(vector, list(known.values()), goals)
             go_on = max(1, found.of // factor)
             if found.rank > 1 and len(found.better) >= go_on:
-                where = f"rung {rung}" + (f" of bracket {bracket}" if bracket_of else "")
+                where = {"bracket": bracket, "rung": rung, "rung_step": begins}
                 why = (
-                    f"{told(goals, vector)} is in place {found.place} of {found.of} at {where} (step {begins}), "
+                    f"{told(goals, vector)} is in place {found.place} of {found.of} at rung {rung} "
+                    f"{f'of bracket {bracket} ' if bracket_of else ''}(step {begins}), "
                     f"of which the best {go_on} go on (1 in {factor})"
                 )
-                facts = {"rung": rung, "rung_step": begins, "go_on": go_on, "reduction_factor": factor}
-                return placed(goals, vector, known, found, why, **facts, **({"bracket": bracket} if bracket_of else {}))
+                return placed(goals, vector, known, found, why, **where, go_on=go_on, reduction_factor=factor)
         return None
 
     return judge
@@ -121,9 +126,3 @@ def _first_step(curve: Curve, goals: Sequence[Goal], begins: int) -> int | None:
     """The first step from ``begins`` on at which every goal is known."""
     steps = (step for step in curve.series[goals[0].metric] if step >= begins)
     return min((step for step in steps if curve.at(step, goals) is not None), default=None)
-
-
-def _vector_at(curve: Curve, goals: Sequence[Goal], begins: int) -> tuple[float, ...] | None:
-    """The vector with which a trial reached a rung; None when it did not."""
-    step = _first_step(curve, goals, begins)
-    return None if step is None else curve.at(step, goals)

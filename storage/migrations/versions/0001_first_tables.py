@@ -1,8 +1,9 @@
 """The first tables."""
 
 import sqlalchemy as sa
-from alembic import op
 from sqlalchemy.dialects.mysql import LONGTEXT
+
+from storage.migrations.steps import create_index, create_table
 
 revision = "0001"
 down_revision = None
@@ -12,7 +13,7 @@ LONG = sa.Text().with_variant(LONGTEXT(), "mysql", "mariadb")
 
 
 def upgrade() -> None:
-    op.create_table(
+    create_table(
         "hpo_studies",
         sa.Column("study_id", sa.Integer(), primary_key=True, autoincrement=False),
         sa.Column("name", sa.String(100), nullable=False, unique=True),
@@ -30,7 +31,7 @@ def upgrade() -> None:
         sa.Column("search_state", LONG, nullable=False),
         sa.Column("created_at", TIME, nullable=False),
     )
-    op.create_table(
+    create_table(
         "hpo_events",
         sa.Column("id", sa.Integer(), primary_key=True),
         sa.Column("study_id", sa.Integer(), sa.ForeignKey("hpo_studies.study_id", ondelete="CASCADE"), nullable=False),
@@ -41,8 +42,8 @@ def upgrade() -> None:
         sa.Column("message", LONG, nullable=False),
         sa.Column("details", LONG, nullable=False),
     )
-    op.create_index("hpo_events_study", "hpo_events", ["study_id", "series", "number"])
-    op.create_table(
+    create_index("hpo_events_study", "hpo_events", ["study_id", "series", "number"])
+    create_table(
         "hpo_launches",
         sa.Column("id", sa.Integer(), primary_key=True),
         sa.Column(
@@ -62,7 +63,7 @@ def upgrade() -> None:
         sa.Column("settings", LONG, nullable=False),
         sa.Column("environment", LONG, nullable=False),
     )
-    op.create_table(
+    create_table(
         "hpo_leases",
         sa.Column(
             "study_id",
@@ -77,7 +78,7 @@ def upgrade() -> None:
         sa.Column("process_started", sa.String(40), nullable=False),
         sa.Column("heartbeat_at", TIME, nullable=False),
     )
-    op.create_table(
+    create_table(
         "hpo_models",
         sa.Column("id", sa.Integer(), primary_key=True),
         sa.Column(
@@ -92,7 +93,7 @@ def upgrade() -> None:
         sa.Column("trial", sa.Integer()),
         sa.Column("manifest", LONG, nullable=False),
     )
-    op.create_table(
+    create_table(
         "hpo_trials",
         sa.Column("id", sa.Integer(), primary_key=True),
         sa.Column("study_id", sa.Integer(), sa.ForeignKey("hpo_studies.study_id", ondelete="CASCADE"), nullable=False),
@@ -118,7 +119,7 @@ def upgrade() -> None:
         sa.Column("finished_at", TIME),
         sa.UniqueConstraint("study_id", "series", "number", name="hpo_trials_number"),
     )
-    op.create_table(
+    create_table(
         "hpo_attempts",
         sa.Column("trial", sa.Integer(), sa.ForeignKey("hpo_trials.id", ondelete="CASCADE"), primary_key=True),
         sa.Column("attempt", sa.Integer(), primary_key=True, autoincrement=False),
@@ -128,7 +129,7 @@ def upgrade() -> None:
         sa.Column("ended_at", TIME),
         sa.Column("ended_how", sa.String(20)),
     )
-    op.create_table(
+    create_table(
         "hpo_points",
         sa.Column("trial", sa.Integer(), sa.ForeignKey("hpo_trials.id", ondelete="CASCADE"), primary_key=True),
         sa.Column("step", sa.Integer(), primary_key=True, autoincrement=False),
