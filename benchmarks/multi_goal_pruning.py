@@ -76,6 +76,8 @@ RULES: Mapping[str, tuple[str, dict[str, Any]]] = {
     "pareto_median": ("pareto_median", {}),
     "pareto_asha": ("pareto_asha", {}),
     "hopeless": ("hopeless", {}),
+    "pareto_median 0.6": ("pareto_median", {"keep": 0.6}),
+    "pareto_median 0.6 + hopeless": ("any", {"of": [{"name": "pareto_median", "keep": 0.6}, {"name": "hopeless"}]}),
     "pareto_median 0.75 + hopeless": ("any", {"of": [{"name": "pareto_median", "keep": 0.75}, {"name": "hopeless"}]}),
 }
 PEERS = ("OptunaHub multi_metric_pruner", "Syne Tune MOASHA", "Syne Tune MOASHA, mended")
@@ -189,6 +191,16 @@ def interval(values: Sequence[float], rounds: int = 10_000) -> tuple[float, floa
     return float(found.mean()), float(np.quantile(means, 0.025)), float(np.quantile(means, 0.975))
 
 
+def show(name: str, found: Sequence[Mapping[str, Any]], rules: Sequence[str]) -> None:
+    """The table of one problem."""
+    print(f"\n{name}, {TRIALS} trials of {EPOCHS} epochs, {len({row['seed'] for row in found})} seeds")
+    print("| rule | hypervolume kept | epochs spent | of the front kept | trials pruned |\n|---|---|---|---|---|")
+    for rule in rules:
+        mine = [row for row in found if row["rule"] == rule]
+        cells = [interval([row[column] for row in mine]) for column in ("kept", "spent", "front_kept", "pruned")]
+        print(f"| {rule} | " + " | ".join(f"{m:.3f} ({low:.3f}–{high:.3f})" for m, low, high in cells) + " |")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="3 seeds, ZDT1 and the first training")
@@ -206,12 +218,7 @@ def main() -> None:
     if args.out:
         args.out.write_text(json.dumps(found))
     for name in names:
-        print(f"\n{name}, {TRIALS} trials of {EPOCHS} epochs, {len(seeds)} seeds")
-        print("| rule | hypervolume kept | epochs spent | of the front kept | trials pruned |\n|---|---|---|---|---|")
-        for rule in rules:
-            mine = [row for row in found if row["problem"] == name and row["rule"] == rule]
-            cells = [interval([row[column] for row in mine]) for column in ("kept", "spent", "front_kept", "pruned")]
-            print(f"| {rule} | " + " | ".join(f"{m:.3f} ({low:.3f}-{high:.3f})" for m, low, high in cells) + " |")
+        show(name, [row for row in found if row["problem"] == name], rules)
 
 
 if __name__ == "__main__":

@@ -235,6 +235,8 @@ class Database:
         with self._alone():
             found = self.versions()  # again: another first launch may have been quicker
             self._refuse(found)
+            if found.ours is None:
+                self._tell_characters_apart()
             if found.optuna is None:
                 self._create_optuna_tables()
             if found.ours is None:
@@ -279,6 +281,23 @@ class Database:
                     connection.exec_driver_sql(release)
         else:
             yield
+
+    def _tell_characters_apart(self) -> None:
+        """Let an empty MySQL or MariaDB database keep any text, and take ``lr`` and ``LR`` for two names.
+
+        A server's usual character set may lack characters, and its usual collation ignores case.
+        """
+        if self._url.get_backend_name() not in ("mysql", "mariadb"):
+            return
+        change = "CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"
+        with self.engine.connect() as connection:
+            if not inspect(connection).get_table_names():
+                connection.exec_driver_sql(f"ALTER DATABASE {change}")
+            elif connection.exec_driver_sql("SELECT @@character_set_database").scalar_one() != "utf8mb4":
+                raise StorageError(
+                    f"The database {self.name} cannot keep every character. Give hpo one of its own, or: "
+                    f"ALTER DATABASE {self._url.database} {change}"
+                )
 
     def _create_optuna_tables(self) -> None:
         with self._optuna_storage(skip_table_creation=False):

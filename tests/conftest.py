@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import subprocess
-import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.servers import MariaDB, Postgres, Server, drop_database, new_database
 
 for name, value in {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -22,102 +21,24 @@ for name, value in {
     os.environ.setdefault(name, value)
 
 
-def _postgres_binary(name: str) -> str | None:
-    found = shutil.which(name)
-    if found:
-        return found
-    candidates = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))
-    return str(candidates[-1]) if candidates else None
-
-
-def _as_postgres() -> list[str]:
-    """initdb refuses root: as root, become the user that the package made."""
-    if os.geteuid() != 0:
-        return []
-    return ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Server]:
+    """A real PostgreSQL server that lives as long as the test session."""
+    yield from _running(Postgres())
 
 
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[str]:
-    """The URL of a real PostgreSQL server that lives as long as the test session."""
-    initdb, pg_ctl = _postgres_binary("initdb"), _postgres_binary("pg_ctl")
-    if not initdb or not pg_ctl:
-        pytest.skip("PostgreSQL is not installed")
-    folder = Path(tempfile.mkdtemp(prefix="hpo-pg-"))
-    if os.geteuid() == 0:
-        shutil.chown(folder, "postgres", "postgres")
-    data, sockets = folder / "data", folder
-    run = _as_postgres()
-    subprocess.run(
-        [*run, initdb, "-D", str(data), "-U", "hpo", "-A", "trust", "--no-sync"],
-        check=True,
-        capture_output=True,
-        cwd="/",
-    )
-    options = f"-c listen_addresses='' -c fsync=off -k {sockets}"
-    subprocess.run(
-        [*run, pg_ctl, "-D", str(data), "-o", options, "-l", str(folder / "log"), "-w", "start"],
-        check=True, capture_output=True, cwd="/",
-    )  # fmt: skip
+def mysql() -> Iterator[Server]:
+    """A real MariaDB server that lives as long as the test session."""
+    yield from _running(MariaDB())
+
+
+def _running(server: Server) -> Iterator[Server]:
     try:
-        yield f"postgresql+psycopg://hpo@/postgres?host={sockets}"
+        server.start()
+        yield server
     finally:
-        subprocess.run([*run, pg_ctl, "-D", str(data), "-m", "immediate", "stop"], capture_output=True, cwd="/")
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-@pytest.fixture(scope="session")
-def mysql() -> Iterator[str]:
-    """The URL of a real MariaDB server that lives as long as the test session."""
-    install, server = (
-        shutil.which(name, path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin")
-        for name in ("mariadb-install-db", "mariadbd")
-    )
-    if not install or not server:
-        pytest.skip("MariaDB is not installed")
-    folder = Path(tempfile.mkdtemp(prefix="hpo-my-"))
-    command = [install, "--no-defaults", f"--datadir={folder / 'data'}", "--skip-test-db", *_AS_ROOT]
-    subprocess.run([*command, "--auth-root-authentication-method=normal"], check=True, capture_output=True, cwd="/")
-    process = start_mysql(server, folder)
-    try:
-        yield mysql_url(folder)
-    finally:
-        process.kill()
-        process.wait()
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-_AS_ROOT = ["--user=root"] if os.geteuid() == 0 else []
-
-
-def mysql_url(folder: Path) -> str:
-    return f"mysql+pymysql://root@/mysql?unix_socket={folder / 'sock'}"
-
-
-def start_mysql(server: str, folder: Path) -> subprocess.Popen[bytes]:
-    """A MariaDB server over a data folder, which answers when this returns."""
-    from sqlalchemy import create_engine
-    from sqlalchemy.exc import OperationalError
-
-    process = subprocess.Popen(
-        [
-            server, "--no-defaults", f"--datadir={folder / 'data'}", f"--socket={folder / 'sock'}", "--skip-networking",
-            f"--pid-file={folder / 'pid'}", f"--log-error={folder / 'log'}", "--innodb-flush-log-at-trx-commit=0",
-            *_AS_ROOT,
-        ]
-    )  # fmt: skip
-    engine = create_engine(mysql_url(folder))
-    until = time.monotonic() + 60
-    while True:
-        try:
-            engine.connect().close()
-            break
-        except OperationalError:
-            if process.poll() is not None or time.monotonic() > until:
-                raise
-            time.sleep(0.1)
-    engine.dispose()
-    return process
+        server.remove()
 
 
 @pytest.fixture(params=["sqlite", "postgresql", "mysql"])
@@ -127,16 +48,9 @@ def storage_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]
         yield f"sqlite:///{tmp_path / 'hpo.db'}"
         return
     server = request.getfixturevalue({"postgresql": "postgres", "mysql": "mysql"}[request.param])
-    from sqlalchemy import create_engine, text
-
-    name = f"t{os.urandom(6).hex()}"
-    engine = create_engine(server, isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        connection.execute(text(f"CREATE DATABASE {name}"))
-    yield server.replace("/postgres?", f"/{name}?").replace("/mysql?", f"/{name}?")
-    with engine.connect() as connection:
-        connection.execute(text(f"DROP DATABASE {name}{' WITH (FORCE)' if request.param == 'postgresql' else ''}"))
-    engine.dispose()
+    url = new_database(server)
+    yield url
+    drop_database(server, url)
 
 
 @pytest.fixture

@@ -193,7 +193,7 @@ def test_kills_of_driver_and_workers_on_ray_lose_and_double_nothing(tmp_path: Pa
             kill_inside_ray(process, victim)
             if victim == "worker":  # the launch goes on
                 wait_for_more(sqlite_url, process, count(sqlite_url, "hpo_points"))
-                assert process.poll() is None, process.communicate()
+                assert process.poll() is None, process.communicate()[1][-3000:]
                 kill(process)
             else:
                 process.send_signal(signal.SIGINT)
@@ -213,7 +213,7 @@ def test_kills_of_driver_and_workers_on_ray_lose_and_double_nothing(tmp_path: Pa
 def kill_inside_ray(process: subprocess.Popen[str], victim: str) -> None:
     """SIGKILL to a process that runs trials, or to the raylet under it."""
     family = {pid: command(pid) for pid in descendants(process.pid)}
-    named = {"worker": "ray::", "node": "/raylet"}[victim]
+    named = {"worker": "ray::Worker", "node": "/raylet"}[victim]
     found = [pid for pid, words in family.items() if named in words.split(" ")[0] and "IDLE" not in words]
     assert found, family
     os.kill(found[0], signal.SIGKILL)

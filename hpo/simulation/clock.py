@@ -40,7 +40,7 @@ def simulate(source: JobSource, scripts: Mapping[int, Script], workers: int, clo
         RunnerFailed: the source waits though no trial is running.
     """
     clock = clock or Clock()
-    coming: list[tuple[float, int, int]] = []  # when, of which trial, its how manieth point
+    coming: list[tuple[float, int, int]] = []  # when, of which trial, which of its points
 
     def go_on(number: int, index: int) -> None:
         script = scripts[number]

@@ -89,7 +89,7 @@ class Replay:
             return Wait("deterministic: an earlier trial must end first")
         trial = self._running[number] = self._waiting.pop()
         self._judging.begin(number)
-        return _job(trial)
+        return recorded_job(trial)
 
     def report(self, number: int, point: Point) -> Decision:
         stop = self._judging.report(number, point)
@@ -149,8 +149,8 @@ def _cut(trial: TrialRecord, step: int, stop: StopReason) -> TrialRecord:
     )  # fmt: skip
 
 
-def _job(trial: TrialRecord) -> Job:
-    """Nobody works on it: only its number is looked at."""
+def recorded_job(trial: TrialRecord) -> Job:
+    """A job that nobody works on: only its number is looked at."""
     return Job(
         study="", series="", number=trial.number, objective="", params=trial.params, data={},
         trainer=TrainerSettings(), goals=(), monitor=Goal(""), seed=trial.seed, data_seed=0,

@@ -272,3 +272,18 @@ def test_a_report_that_cannot_travel_fails_its_trial_alone(tmp_path: Path, sqlit
     trials = launch(tmp_path, sqlite_url, runner="ray", **fields).snapshot.trials
     assert [t.state for t in trials] == [TrialState.COMPLETE, TrialState.FAIL, TrialState.COMPLETE]
     assert "could not be sent" in trials[1].reason.message  # type: ignore[union-attr]
+
+
+def test_an_objective_that_interrupts_itself_fails_alone(tmp_path: Path, sqlite_url: str) -> None:
+    (tmp_path / "interrupting.py").write_text(
+        "from objectives.analytic import Analytic\n"
+        "class Interrupting(Analytic):\n"
+        "    def run(self, job, context):\n"
+        "        if job.number == 1:\n"
+        "            raise KeyboardInterrupt\n"
+        "        return super().run(job, context)\n"
+    )
+    fields = {"objective": "interrupting:Interrupting", "budget": {"trials": 3, "epochs": 2}}
+    trials = launch(tmp_path, sqlite_url, runner="ray", **fields).snapshot.trials
+    assert [t.state for t in trials] == [TrialState.COMPLETE, TrialState.FAIL, TrialState.COMPLETE]
+    assert "KeyboardInterrupt" in trials[1].reason.message  # type: ignore[union-attr]

@@ -6,7 +6,7 @@ import pytest
 
 from hpo.errors import RunnerFailed
 from hpo.simulation.clock import Clock, Script, simulate
-from hpo.simulation.replay import _job
+from hpo.simulation.replay import recorded_job
 from hpo.trial import (
     Decision,
     Done,
@@ -45,7 +45,7 @@ class Source:
         number = self.left.pop(0)
         self.running.add(number)
         self.log.append((self.clock(), f"{number} begins"))
-        return _job(TrialRecord(number, TrialState.RUNNING, {}, 0))
+        return recorded_job(TrialRecord(number, TrialState.RUNNING, {}, 0))
 
     def report(self, number: int, point: Point) -> Decision:
         self.log.append((self.clock(), f"{number} at {point.step}"))

@@ -103,9 +103,9 @@ def test_mistakes_are_one_message(tmp_path: Path, run_cli: Run) -> None:
         service.preview(path)
     with pytest.raises(UserError, match="--workers must be between 1 and"):
         service.preview(path, epoch_s=1, workers=2)
-    with pytest.raises(StudyFileError, match="Unknown pruner"):
-        service.preview(studies.write(tmp_path, pruner={"name": "nobody"}))
     assert run_cli("preview", str(path), "--epoch-s", "1", "--measure")[0] == 2
     for seconds in ("0", "nan", "inf"):
         code, _, err = run_cli("preview", str(path), "--epoch-s", seconds)
         assert code == 2 and "--epoch-s is the seconds of one epoch, above 0" in err
+    with pytest.raises(StudyFileError, match="Unknown pruner"):
+        service.preview(studies.write(tmp_path, pruner={"name": "nobody"}))

@@ -18,7 +18,7 @@ from sqlalchemy.exc import OperationalError
 
 from hpo.errors import StorageError
 from storage import urls
-from storage.database import Database
+from storage.database import OUR_SCHEMA, Database
 from tests import studies as helper
 
 ROOT = Path(__file__).parents[2]
@@ -111,7 +111,7 @@ def test_of_several_first_launches_one_wins_and_the_others_say_so(storage_url: s
     assert [p.returncode for p in processes] == [0, 0, 0], ended
     assert Counter(out.strip() for out, _ in ended) == {"created": 1, "busy": 2}
     assert helper.rows(storage_url, "SELECT name FROM hpo_studies") == [("s",)]
-    assert helper.rows(storage_url, "SELECT version_num FROM hpo_alembic_version") == [("0003",)]
+    assert helper.rows(storage_url, "SELECT version_num FROM hpo_alembic_version") == [(OUR_SCHEMA,)]
 
 
 @pytest.fixture
@@ -167,3 +167,21 @@ def test_opening_to_read_writes_nothing(open_folder: Path) -> None:
     with Database(f"sqlite:///{path}") as database, database.read() as conn:
         assert conn.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
     assert path.read_bytes() == before
+
+
+def test_names_that_differ_in_case_and_any_character_are_kept_apart(storage_url: str) -> None:
+    from dataclasses import replace
+
+    from search_spaces import Float, SearchSpace
+    from storage.studies import Studies
+    from tests.storage.test_trials import record
+
+    space, params = SearchSpace({"lr": Float(0, 1), "LR": Float(0, 1), "größe 🙂": Float(0, 1)}), [0.1, 0.2, 1 / 3]
+    with Database(storage_url, create=True) as database:
+        studies = Studies(database)
+        for name in ("study", "Study"):
+            study = studies.create(replace(record(), name=name), identity={}, space=space, folder="/none")
+        studies.trials(study).start(0, dict(zip(space, params, strict=True)), seed=1, epochs=1)
+    assert helper.rows(storage_url, "SELECT count(*) FROM hpo_studies WHERE name = 'study'") == [(1,)]
+    kept = helper.rows(storage_url, "SELECT param_name, param_value FROM trial_params")
+    assert sorted(kept) == sorted(zip(space, params, strict=True))

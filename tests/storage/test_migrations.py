@@ -15,7 +15,7 @@ from sqlalchemy import create_engine, text
 import storage
 from hpo.errors import StorageError
 from hpo.trial import StopKind, StopReason, TrialState
-from storage.database import Database
+from storage.database import OUR_SCHEMA, Database
 from storage.records import SEARCH, VALIDATE
 from storage.studies import Studies
 from tests import studies as helper
@@ -72,9 +72,36 @@ def test_a_database_of_the_first_schema_is_upgraded_on_opening(storage_url: str)
         studies.trials(study, VALIDATE).start(0, PARAMS, seed=9, epochs=3, subject=0, fold=(0, 5))
         (new,) = studies.snapshot("s").others[VALIDATE]
         assert (new.state, new.subject, new.fold) == (TrialState.RUNNING, 0, (0, 5))
-    assert helper.rows(storage_url, "SELECT version_num FROM hpo_alembic_version") == [("0003",)]
+    assert helper.rows(storage_url, "SELECT version_num FROM hpo_alembic_version") == [(OUR_SCHEMA,)]
     found = helper.rows(storage_url, "SELECT series, fold, folds FROM hpo_trials ORDER BY series")
     assert found == [("search", None, None), ("validate", 0, 5)]
+
+
+@pytest.mark.parametrize("made", [1, 2])
+def test_a_migration_that_broke_off_is_taken_up(storage_url: str, made: int) -> None:
+    """MariaDB commits each change of a table by itself; so it is left with the first ones."""
+    made_by_the_first_hpo(storage_url)
+    engine = create_engine(storage_url)
+    with engine.begin() as connection:
+        for column in ("fold", "folds")[:made]:
+            connection.execute(text(f"ALTER TABLE hpo_trials ADD COLUMN {column} INTEGER"))
+    engine.dispose()
+    Database(storage_url).close()
+    assert helper.rows(storage_url, "SELECT version_num FROM hpo_alembic_version") == [(OUR_SCHEMA,)]
+    assert helper.rows(storage_url, "SELECT fold, folds, violations FROM hpo_trials") == [(None, None, None)]
+
+
+def test_first_tables_that_were_left_half_made_are_completed(storage_url: str) -> None:
+    Database(storage_url, create=True).close()
+    engine = create_engine(storage_url)
+    with engine.begin() as connection:
+        connection.execute(text("DELETE FROM hpo_alembic_version"))
+        for name in ("points", "attempts"):
+            connection.execute(text(f"DROP TABLE hpo_{name}"))
+    engine.dispose()
+    Database(storage_url, create=True).close()
+    assert helper.rows(storage_url, "SELECT count(*) FROM hpo_points") == [(0,)]
+    assert helper.rows(storage_url, "SELECT version_num FROM hpo_alembic_version") == [(OUR_SCHEMA,)]
 
 
 OPEN = "import sys; from storage.database import Database; Database(sys.argv[1]).close()"

@@ -22,7 +22,7 @@ from ray import tune
 from hpo.runners.ray_tune.modules import Modules
 from hpo.runners.ray_tune.words import Answer, Ended, Word
 from hpo.runners.worker import run_job
-from hpo.trial import Decision, Job, Point
+from hpo.trial import Decision, Job, Outcome, Point, StopKind, StopReason
 
 
 class Worker(tune.Trainable):
@@ -70,9 +70,14 @@ class Worker(tune.Trainable):
         while True:
             job: Job = self._heard.get()
             self._job, self._is_asked_to_stop = job, False
-            there = replace(job, import_from=self._modules.found_in(job.import_from))
-            outcome = run_job(there, self._report, device=self._device, stop_requested=lambda: self._is_asked_to_stop)
-            self._say(Ended(outcome))
+            self._say(Ended(self._run(job)))
+
+    def _run(self, job: Job) -> Outcome:
+        try:
+            job = replace(job, import_from=self._modules.found_in(job.import_from))
+            return run_job(job, self._report, device=self._device, stop_requested=lambda: self._is_asked_to_stop)
+        except BaseException as error:  # such as a KeyboardInterrupt of the objective's own; silence would never end
+            return Outcome(StopReason(StopKind.ERROR, repr(error)))
 
     def _report(self, point: Point) -> Decision:
         self._say(point)

@@ -1,0 +1,164 @@
+"""A server that goes away is waited for by the driver alone; what was written counts once, and nothing is lost."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hpo.errors import StorageError, StorageLost, UserError
+from hpo.trial import Event, Point, StopKind, StopReason
+from storage import waiting
+from storage.database import Database
+from storage.leases import Lease
+from storage.studies import Studies
+from tests import processes
+from tests.servers import SERVERS, Server, new_database
+from tests.storage.test_checking import change
+from tests.storage.test_trials import PARAMS, SPACE, record
+from tests.studies import rows, write
+
+DONE = StopReason(StopKind.FINISHED, "ran all 3 epochs")
+
+
+@pytest.fixture(params=["postgresql", "mysql"])
+def server(request: pytest.FixtureRequest) -> Iterator[Server]:
+    """A server of the test's own, which it may kill."""
+    server = SERVERS[request.param]()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.remove()
+
+
+def lose_acknowledgements(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on every second commit is made, and then the connection breaks before anybody is told."""
+    dialect, made = database.engine.dialect, [0]
+    commit = dialect.do_commit
+
+    def commit_and_break(connection: Any) -> None:
+        commit(connection)
+        made[0] += 1
+        if made[0] % 2:
+            connection.driver_connection.close()
+            number = () if dialect.name == "postgresql" else (2013,)
+            raise dialect.loaded_dbapi.OperationalError(*number, "server closed the connection unexpectedly")
+
+    monkeypatch.setattr(dialect, "do_commit", commit_and_break)
+
+
+def test_what_was_committed_without_an_answer_counts_once(
+    storage_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if storage_url.startswith("sqlite"):
+        pytest.skip("a file has no connection to lose")
+    monkeypatch.setattr(waiting, "_FIRST_PAUSE_S", 0.01)
+    with Database(storage_url, create=True) as database:
+        studies = Studies(database)
+        study = studies.create(record(), identity={}, space=SPACE, folder="/none")
+        with Lease(database, study.id, "s") as lease:
+            lease._released.set()  # no heartbeats in between: they commit, too
+            lose_acknowledgements(database, monkeypatch)
+            store = studies.trials(study)
+            for number in range(3):
+                store.start(number, PARAMS, seed=5, epochs=3)
+                for step in (1, 2):
+                    events = (Event("health", "a rule", {}),)
+                    store.add_point(number, Point(step, {"loss": 0.5}, events=events), attempt=1, first=step == 1)
+                store.finish(number, DONE, values=[0.5], metrics={"loss": 0.5}, best_step=2, attempt=1)
+            studies.add_event(study, Event("split", "once", {}))
+            monkeypatch.undo()
+    told = capsys.readouterr().err
+    assert told.count("does not answer") == told.count("is back after") == 13  # 3 × (start, 2 points, finish), an event
+    for table, count in {
+        "hpo_trials": 3, "hpo_attempts": 3, "hpo_points": 6, "trials": 3, "trial_values": 3,
+        "trial_params": 3 * len(PARAMS), "hpo_events WHERE kind = 'health'": 6, "hpo_events WHERE kind = 'split'": 1,
+    }.items():  # fmt: skip
+        assert rows(storage_url, f"SELECT count(*) FROM {table}") == [(count,)], table
+
+
+def test_a_study_goes_on_when_its_server_was_killed_and_came_back(server: Server, tmp_path: Path) -> None:
+    url = new_database(server)
+    write(tmp_path, budget={"trials": 150, "epochs": 20})
+    launched = processes.start(tmp_path, url)
+    try:
+        processes.wait_for_points(url, launched)
+        for _ in range(2):
+            reported = processes.count(url, "hpo_points")
+            while processes.count(url, "hpo_points") == reported and launched.poll() is None:
+                time.sleep(0.05)
+            acknowledged = set(rows(url, "SELECT trial, step, metrics FROM hpo_points"))
+            server.kill()
+            time.sleep(2)
+            assert launched.poll() is None
+            server.start()
+            assert acknowledged <= set(rows(url, "SELECT trial, step, metrics FROM hpo_points"))
+        _, told = launched.communicate(timeout=180)
+    finally:
+        processes.kill(launched)
+    assert launched.returncode == 0, told
+    assert (told.count("does not answer"), told.count("is back after")) == (2, 2)
+    assert rows(url, "SELECT state, count(*) FROM hpo_trials GROUP BY state") == [("complete", 150)]
+    assert rows(url, "SELECT state, count(*) FROM trials GROUP BY state") == [("COMPLETE", 150)]
+    assert rows(url, "SELECT count(*), count(DISTINCT number), min(number), max(number) FROM hpo_trials") == [
+        (150, 150, 0, 149)
+    ]
+    assert rows(url, "SELECT count(*) FROM hpo_points") == [(150 * 20,)]
+    assert rows(url, "SELECT count(*) FROM trial_values") == [(150,)]
+    assert rows(url, "SELECT count(*), max(attempt) FROM hpo_attempts") == [(150, 1)]
+
+
+def test_the_driver_gives_up_after_its_time(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HPO_STORAGE_WAIT", "0.5")
+    url = new_database(server)
+    with Database(url, create=True) as database:
+        studies = Studies(database)
+        study = studies.create(record(), identity={}, space=SPACE, folder="/none")
+        store = studies.trials(study)
+        lease = Lease(database, study.id, "s").__enter__()
+        server.kill()
+        with pytest.raises(StorageError):
+            store.start(0, PARAMS, seed=5, epochs=3)
+        with pytest.raises(StorageError):
+            lease.__exit__()
+
+
+def test_who_only_looks_does_not_wait(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    url = new_database(server)
+    Database(url, create=True).close()
+    server.kill()
+    with pytest.raises(StorageError):
+        Database(url)
+    assert capsys.readouterr().err == ""
+
+
+def test_a_driver_that_lost_its_lease_writes_nothing(storage_url: str) -> None:
+    with Database(storage_url, create=True) as database:
+        studies = Studies(database)
+        study = studies.create(record(), identity={}, space=SPACE, folder="/none")
+        store = studies.trials(study)
+        with Lease(database, study.id, "s"):
+            store.start(0, PARAMS, seed=5, epochs=3)
+            change(storage_url, "UPDATE hpo_leases SET owner = 'another'")
+            for write_something in (
+                lambda: store.start(1, PARAMS, seed=5, epochs=3),
+                lambda: store.add_point(0, Point(1, {"loss": 0.5}), attempt=1),
+                lambda: store.finish(0, DONE, values=[0.5], metrics={}, best_step=1, attempt=1),
+                lambda: studies.add_event(study, Event("split", "", {})),
+            ):
+                with pytest.raises(StorageLost, match="took study 's' over"):
+                    write_something()
+    assert rows(storage_url, "SELECT number, state FROM hpo_trials") == [(0, "running")]
+    assert rows(storage_url, "SELECT count(*) FROM hpo_points") == [(0,)]
+    assert rows(storage_url, "SELECT count(*) FROM hpo_events") == [(0,)]
+
+
+@pytest.mark.parametrize("text", ["-1", "soon", "inf", "nan"])
+def test_a_wait_that_is_no_number_of_seconds_is_refused(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv("HPO_STORAGE_WAIT", text)
+    with pytest.raises(UserError, match="HPO_STORAGE_WAIT"):
+        waiting.longest_wait_s()
