@@ -5,7 +5,7 @@ trials really have: ZDT1-3 and DTLZ2 with learning curves (the objective ``analy
 whose 150 trials were recorded once without a pruner (``data/``). For each seed 120 trials are drawn, in a
 random order, and run on four workers.
 
-    python benchmarks/multi_goal_pruning.py [--quick] [--seeds 20] [--syne-tune PYTHON] [--out results.json]
+    python benchmarks/multi_goal_pruning.py [--quick] [--seeds 12] [--syne-tune PYTHON] [--out results.json]
 
 ``--syne-tune`` names the Python of an environment with ``pip install syne-tune``, whose MOASHA is then
 driven over the same curves; without it, that line is left out.
@@ -204,7 +204,7 @@ def show(name: str, found: Sequence[Mapping[str, Any]], rules: Sequence[str]) ->
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="3 seeds, ZDT1 and the first training")
-    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--seeds", type=int, default=12)
     parser.add_argument("--syne-tune", metavar="PYTHON")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--out", type=Path, help="every single figure, as JSON")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -89,6 +90,7 @@ class Database:
             self.engine = _engine(self._url)
         self._writer = self.engine.execution_options(sqlite_begin="BEGIN IMMEDIATE")
         self.keeper: Keeper | None = None  # who holds a lease in this process
+        self._turn = threading.Lock()  # the lease's row knows the last transaction alone
         if not as_is:
             with self._translated():
                 self._prepare(create)
@@ -118,8 +120,8 @@ class Database:
         if keeper is None:
             with self.write() as connection:
                 return work(connection)
-        number, waiting, done = keeper.next_write(), Waiting(self.name), list[T]()
-        with self._translated():
+        with self._turn, self._translated():
+            number, waiting, done = keeper.next_write(), Waiting(self.name), list[T]()
             while True:
                 try:
                     with self._writer.begin() as connection:

@@ -107,7 +107,8 @@ def test_tries_of_an_earlier_launch_count(tmp_path: Path, sqlite_url: str) -> No
 
 def broken(folder: Path, line: str, name: str) -> str:
     (folder / f"{name}.py").write_text(
-        f"from objectives.analytic import Analytic\nclass Broken(Analytic):\n    def run(self, job, context):\n        {line}\n"
+        "from objectives.analytic import Analytic\n"
+        f"class Broken(Analytic):\n    def run(self, job, context):\n        {line}\n"
     )
     return f"{name}:Broken"
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -15,7 +17,9 @@ from typing import Any
 import optuna
 import pytest
 
-from tests.studies import launch
+from hpo import service
+from tests import processes
+from tests.studies import launch, write
 
 
 @pytest.fixture
@@ -60,9 +64,7 @@ def test_a_notebook_reads_it_with_plain_optuna(study: str) -> None:
 
 
 def test_optuna_dashboard_serves_it_on_loopback(study: str) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = _free_port()
     command = [sys.executable, "-m", "cli", "dashboard", "--storage", study, "--port", str(port)]
     with subprocess.Popen(
         command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, cwd=Path(__file__).parent.parent
@@ -79,6 +81,43 @@ def test_optuna_dashboard_serves_it_on_loopback(study: str) -> None:
                 assert f"0.0.0.0:{port}" not in listening
         finally:
             server.kill()
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_optuna_dashboard_beside_a_running_study_disturbs_nothing(tmp_path: Path, sqlite_url: str) -> None:
+    """For HPO_DASHBOARD_S seconds (60 by default) while four workers' reports are written as fast as they come."""
+    write(tmp_path, budget={"trials": 100_000, "epochs": 20}, runner="ray", concurrency=4)
+    launched = processes.start(tmp_path, sqlite_url, "--workers", "4")
+    port, asked = _free_port(), 0
+    command = [sys.executable, "-m", "cli", "dashboard", "--storage", sqlite_url, "--port", str(port)]
+    try:
+        processes.wait_for_points(sqlite_url, launched)
+        with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, cwd=processes.ROOT) as server:
+            until = time.monotonic() + float(os.environ.get("HPO_DASHBOARD_S", "60"))
+            try:
+                while time.monotonic() < until:
+                    assert launched.poll() is None
+                    _ask(f"http://127.0.0.1:{port}/api/studies")
+                    _ask(f"http://127.0.0.1:{port}/api/studies/1?after=0")
+                    asked += 1
+            finally:
+                server.kill()
+                _, seen = server.communicate()
+        launched.send_signal(signal.SIGINT)
+        _, told = launched.communicate(timeout=120)
+    finally:
+        processes.kill(launched)
+    assert launched.returncode == 130, told
+    assert "locked" not in told and b"locked" not in seen
+    assert asked > 5 and processes.count(sqlite_url, "hpo_points") > 100
+    assert service.check_database(sqlite_url).problems == ()
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
 
 
 def _ask(url: str) -> Any:

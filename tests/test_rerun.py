@@ -56,7 +56,8 @@ def test_any_trial_of_a_noisy_search_comes_out_the_same_again(tmp_path: Path, st
         assert found is not None and found.is_same
         assert found.again.seed == trial.seed
         assert [p.metrics for p in found.again.points] == [p.metrics for p in trial.points]
-    assert rows(storage_url, "SELECT number, subject, state FROM hpo_trials WHERE series = 'rerun' ORDER BY number") == [
+    kept = "SELECT number, subject, state FROM hpo_trials WHERE series = 'rerun' ORDER BY number"
+    assert rows(storage_url, kept) == [
         (0, pruned.number, "pruned"), (1, complete.number, "complete"), (2, complete.number, "complete")
     ]  # fmt: skip
     assert rows(storage_url, "SELECT * FROM hpo_trials WHERE series = 'search' ORDER BY number") == before

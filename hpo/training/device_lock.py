@@ -32,7 +32,7 @@ _held = threading.local()  # path of a lock -> the DeviceLock that this thread h
 
 
 class DeviceLock:
-    """A trial's share of a device. ``paused_s`` sums the seconds it stood aside.
+    """A trial's share of a device. ``paused_s`` sums the seconds that it stood aside or waited for its turn.
 
     Files are opened anew for every hold, because cleaners of temporary folders may have
     removed them meanwhile, and because ``flock`` belongs to the open file.
@@ -48,6 +48,7 @@ class DeviceLock:
         """Hold the device with the other trials, after whoever is measuring now. Held already: nothing."""
         if self._fd is not None:
             return
+        began = time.perf_counter()
         want = _flock(self._want, fcntl.LOCK_SH)
         try:
             if os.fstat(want).st_size > 0:  # its writer would still hold it exclusively, had it not died
@@ -56,6 +57,7 @@ class DeviceLock:
         finally:
             _unlock(want)
         _mine()[self._lock] = self
+        self.paused_s += time.perf_counter() - began
 
     def release(self) -> None:
         """Let go of the device; never waits."""
@@ -68,12 +70,10 @@ class DeviceLock:
         """Stand aside while somebody measures alone on this device; call it between updates."""
         if self._fd is None or not _is_wanted(self._want):
             return
-        began = time.perf_counter()
         if self._device.type == "cuda":  # updates are queued there; let them end before stepping aside
             torch.cuda.synchronize(self._device)
         self.release()
         self.take()
-        self.paused_s += time.perf_counter() - began
 
     def __enter__(self) -> DeviceLock:
         self.take()
@@ -96,11 +96,14 @@ def alone(device: torch.device) -> Iterator[None]:
     own = _mine().get(lock)
     if own is not None:
         own.release()
+    began = time.perf_counter()
     try:
         wanted = _flock(want, fcntl.LOCK_EX)
         try:
             os.pwrite(wanted, b"1", 0)
             taken = _flock(lock, fcntl.LOCK_EX)
+            if own is not None:
+                own.paused_s += time.perf_counter() - began
             try:
                 yield
             finally:
@@ -185,13 +188,14 @@ class WorkClock:
 
     def __init__(self, lock: DeviceLock) -> None:
         self._lock = lock
-        self._mark = self._now()
+        self._mark = self.now()
 
     def lap(self) -> float:
         """The seconds since the last lap."""
-        now = self._now()
+        now = self.now()
         self._mark, before = now, self._mark
         return now - before
 
-    def _now(self) -> float:
+    def now(self) -> float:
+        """Seconds from an arbitrary moment on."""
         return time.perf_counter() - self._lock.paused_s

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -37,7 +38,15 @@ class RunState:
     in progress came to so far (None between two epochs).
     """
 
-    def __init__(self, job: Job, settings: TrainerSettings, task: Task, updater: Updater, device: torch.device) -> None:
+    def __init__(
+        self,
+        job: Job,
+        settings: TrainerSettings,
+        task: Task,
+        updater: Updater,
+        device: torch.device,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.job, self.settings, self.task, self.updater, self.device = job, settings, task, updater, device
         self.progress = Progress(job.monitor, settings.early_stopping)
         self.recovery = Recovery(settings.batch_size, settings.max_recoveries)
@@ -45,7 +54,8 @@ class RunState:
         self.history: list[Metrics] = []
         self.totals: EpochTotals | None = None
         self.rng_before: dict[str, Any] | None = None  # a validation in progress, which would begin anew
-        self._spent_s, self._since = 0.0, time.monotonic()
+        self._now = now
+        self._spent_s, self._since = 0.0, now()
 
     @property
     def epoch(self) -> int:
@@ -54,12 +64,12 @@ class RunState:
 
     @property
     def elapsed_s(self) -> float:
-        """Wall-clock seconds of this attempt and of those it goes on from."""
-        return self._spent_s + time.monotonic() - self._since
+        """Seconds of this attempt and of those it goes on from, by the clock ``now``."""
+        return self._spent_s + self._now() - self._since
 
     @elapsed_s.setter
     def elapsed_s(self, seconds: float) -> None:
-        self._spent_s, self._since = seconds, time.monotonic()
+        self._spent_s, self._since = seconds, self._now()
 
     def best_epochs(self) -> list[int]:
         """The finished epochs, the best by the monitored metric first; without those where it is NaN."""

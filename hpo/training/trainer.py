@@ -140,7 +140,7 @@ class _Fit:
             team=team,
         )
         self.schedule = Schedule.over(settings, epochs=self.job.epochs, updates_per_epoch=self.updates_per_epoch)
-        self.state = RunState(self.job, settings, task, self.updater, device)
+        self.state = RunState(self.job, settings, task, self.updater, device, WorkClock(lock).now)
         self.validation = Validation(self.state, context.event)
         mirror = places.parse(self.job.mirror) if self.job.mirror else None
         self.folder = CheckpointFolder(Path(context.folder), settings, context.event, mirror)

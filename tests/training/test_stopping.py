@@ -18,6 +18,8 @@ from hpo.training import checkpoints, trainer
 from hpo.training.settings import EarlyStopping
 from hpo.trial import GO_ON, Decision, Goal, Point, StopKind
 
+ROOT = Path(__file__).parents[2]
+
 
 class Slow(nn.Linear):
     """A model that needs some time for a batch while training."""
@@ -215,3 +217,30 @@ def test_an_interrupted_trial_leaves_its_last_checkpoint_at_the_mirror_too(
     trial = Trial(tmp_path / "here", epochs=1000, mirror=str(there), stop_requested=lambda: len(trial.points) == 2)
     assert trial.fit(make_task()).reason.kind is StopKind.INTERRUPTED
     assert checkpoints.read(there / "last.pt")["epoch"] == checkpoints.read(tmp_path / "here" / "last.pt")["epoch"] == 2
+
+
+def test_standing_aside_for_a_measurement_counts_in_no_time_limit(tmp_path: Path, always_looking: None) -> None:
+    measuring = textwrap.dedent("""
+        import sys, time, torch
+        from hpo.training.device_lock import alone
+        with alone(torch.device("cpu")):
+            print("alone", flush=True)
+            time.sleep(1.0)
+    """)
+    neighbour: list[subprocess.Popen[str]] = []
+
+    def answer(point: Point) -> Decision:
+        if point.step == 1:
+            neighbour.append(
+                subprocess.Popen([sys.executable, "-c", measuring], stdout=subprocess.PIPE, text=True, cwd=ROOT)
+            )
+            assert neighbour[0].stdout and neighbour[0].stdout.readline() == "alone\n"
+        return GO_ON
+
+    # Reporting takes as long as the neighbour needs to start, and is the trial's own time.
+    trial = Trial(tmp_path, epochs=3, answer=answer)
+    began = time.monotonic()
+    trial.fit(make_task(model=Slow(4, 1)))
+    neighbour[0].wait()
+    whole = time.monotonic() - began
+    assert checkpoints.read(tmp_path / "last.pt")["elapsed_s"] < whole - 0.8
