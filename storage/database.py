@@ -1,29 +1,26 @@
-"""One database: opening it, its two schemas (Optuna's and ours), and transactions.
+"""One database: its two schemas (Optuna's and ours), and transactions.
 
-SQLite runs in WAL mode with full synchronisation, so a committed row survives a power
-cut and readers (a dashboard, a notebook) never block the one writer. How a URL is read
-and shown without its secrets stands in ``storage.urls``.
+How it is opened stands in ``storage.engine``, how a URL is read and shown without its
+secrets in ``storage.urls``.
 """
 
 from __future__ import annotations
 
-import os
-import sqlite3
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import quote
+from typing import TYPE_CHECKING, TypeVar
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, text
+from sqlalchemy import Connection, inspect, text
 from sqlalchemy.exc import DBAPIError, NoSuchModuleError, SQLAlchemyError
 
 from hpo import durable
 from hpo.errors import StorageError
 from storage import backup, codec, urls
+from storage.engine import check_file, make_engine
 from storage.optuna_rows import OPTUNA_SCHEMA
 from storage.waiting import Keeper, Waiting
 
@@ -34,7 +31,6 @@ T = TypeVar("T")
 
 OUR_SCHEMA = "0003"
 OUR_VERSION_TABLE = "hpo_alembic_version"
-_BUSY_TIMEOUT_S = 30
 _CLOCKS = {
     "sqlite": "strftime('%Y-%m-%d %H:%M:%f', 'now')",
     "postgresql": "timezone('UTC', clock_timestamp())",
@@ -85,9 +81,9 @@ class Database:
         self._url = urls.parse(url)
         self.name = urls.shown(self._url)
         if self._url.get_backend_name() == "sqlite":
-            _check_file(self._url, self.name, create)
+            check_file(self._url, self.name, create)
         with self._translated():
-            self.engine = _engine(self._url)
+            self.engine = make_engine(self._url)
         self._writer = self.engine.execution_options(sqlite_begin="BEGIN IMMEDIATE")
         self.keeper: Keeper | None = None  # who holds a lease in this process
         self._turn = threading.Lock()  # the lease's row knows the last transaction alone
@@ -353,58 +349,6 @@ def now(conn: Connection) -> str:
     found = conn.exec_driver_sql(f"SELECT {clock}").scalar_one()
     moment = found if isinstance(found, datetime) else datetime.fromisoformat(found)
     return moment.replace(tzinfo=UTC).isoformat(timespec="microseconds")
-
-
-def _check_file(url: URL, name: str, create: bool) -> None:
-    if not url.database or url.database == ":memory:":
-        raise StorageError("A study needs a database that outlives the process; write sqlite:///FILE.")
-    path = Path(url.database)
-    if path.is_dir():
-        raise StorageError(f"{name} is a folder, not a database file.")
-    if not path.exists():
-        if not create:
-            raise StorageError(f"There is no database {name} yet; hpo launch creates it.")
-        if not path.absolute().parent.is_dir():
-            raise StorageError(f"The folder of {name} does not exist: {path.absolute().parent}.")
-
-
-def _engine(url: URL) -> Engine:
-    if url.get_backend_name() != "sqlite":
-        options: dict[str, Any] = {"connect_timeout": 10} if url.get_backend_name() in ("postgresql", "mysql") else {}
-        return create_engine(url, pool_pre_ping=True, connect_args=options)
-    engine = create_engine(_readable(url), connect_args={"timeout": _BUSY_TIMEOUT_S})
-
-    @event.listens_for(engine, "connect")
-    def _configure(connection: Any, _: object) -> None:
-        # Python's sqlite3 would begin transactions on its own, and late; we say when.
-        connection.isolation_level = None
-        for pragma in ("synchronous=FULL", "foreign_keys=ON"):
-            connection.execute(f"PRAGMA {pragma}").close()
-        # The file remembers this one, and setting it writes: a file that cannot be written is read as it is.
-        if connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
-            with suppress(sqlite3.OperationalError):
-                connection.execute("PRAGMA journal_mode=WAL").close()
-
-    @event.listens_for(engine, "begin")
-    def _begin(connection: Connection) -> None:
-        # A writer takes its lock at once: upgrading a reader's transaction can fail at commit.
-        connection.exec_driver_sql(connection.get_execution_options().get("sqlite_begin", "BEGIN"))
-
-    return engine
-
-
-def _readable(url: URL) -> URL:
-    """``url``, or for a file on a read-only disk one that SQLite can open there.
-
-    Even to read a WAL file it makes two files beside it. Where it cannot, nobody else who
-    is like us can write either, so the file may be read as one that does not change.
-    """
-    path = Path(url.database or "").absolute()
-    wal = path.with_name(path.name + "-wal")
-    effective = os.access in os.supports_effective_ids
-    if not path.exists() or wal.exists() or os.access(path.parent, os.W_OK, effective_ids=effective):
-        return url
-    return url.set(database=f"file:{quote(str(path))}", query={"uri": "true", "mode": "ro", "immutable": "1"})
 
 
 def _version(connection: Connection, table: str) -> str | None:

@@ -57,12 +57,12 @@ class Waiting:
             return
         if not is_away(error):
             raise error
+        longest_s = longest_wait_s()
         if self._began is None:
             self._began = time.monotonic()
-            _say(
-                f"The database {self._name} does not answer ({reason}); waiting for it, {longest_wait_s():g} s at most."
-            )
-        if time.monotonic() - self._began > longest_wait_s():
+            if longest_s:
+                _say(f"The database {self._name} does not answer ({reason}); waiting for it, {longest_s:g} s at most.")
+        if time.monotonic() - self._began >= longest_s:
             raise error
         time.sleep(self._pause_s)
         self._pause_s = min(2 * self._pause_s, _LONGEST_PAUSE_S)

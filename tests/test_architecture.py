@@ -45,6 +45,7 @@ FLOORS = {
     "hpo.export": 7,
     "hpo.reports": 7,
     "hpo.choice": 8,
+    "hpo.trainer_fields": 7,
     "hpo.resolve": 8,
     "hpo.preflight": 8,
     "hpo.oneoff": 8,

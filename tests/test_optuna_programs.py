@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -86,14 +87,15 @@ def test_optuna_dashboard_serves_it_on_loopback(study: str) -> None:
 @pytest.mark.slow
 @pytest.mark.ray
 def test_optuna_dashboard_beside_a_running_study_disturbs_nothing(tmp_path: Path, sqlite_url: str) -> None:
-    """For HPO_DASHBOARD_S seconds (60 by default) while four workers' reports are written as fast as they come."""
-    write(tmp_path, budget={"trials": 100_000, "epochs": 20}, runner="ray", concurrency=4)
-    launched = processes.start(tmp_path, sqlite_url, "--workers", "4")
-    port, asked = _free_port(), 0
+    """For HPO_DASHBOARD_S seconds (60 by default) its pages are read and notes are saved, while four workers report."""
+    write(tmp_path, budget={"trials": 100_000, "epochs": 20}, concurrency=4)
+    launched = processes.start(tmp_path, sqlite_url, "--runner", "ray", "--workers", "4")
+    port, asked, log = _free_port(), 0, tmp_path / "dashboard.log"
     command = [sys.executable, "-m", "cli", "dashboard", "--storage", sqlite_url, "--port", str(port)]
     try:
         processes.wait_for_points(sqlite_url, launched)
-        with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, cwd=processes.ROOT) as server:
+        before = processes.count(sqlite_url, "hpo_points")
+        with log.open("wb") as out, subprocess.Popen(command, stderr=out, stdout=out, cwd=processes.ROOT) as server:
             until = time.monotonic() + float(os.environ.get("HPO_DASHBOARD_S", "60"))
             try:
                 while time.monotonic() < until:
@@ -101,16 +103,18 @@ def test_optuna_dashboard_beside_a_running_study_disturbs_nothing(tmp_path: Path
                     _ask(f"http://127.0.0.1:{port}/api/studies")
                     _ask(f"http://127.0.0.1:{port}/api/studies/1?after=0")
                     asked += 1
+                    _ask(f"http://127.0.0.1:{port}/api/studies/1/note", {"body": "seen " * asked, "version": asked})
             finally:
                 server.kill()
-                _, seen = server.communicate()
+        reported = processes.count(sqlite_url, "hpo_points") - before
         launched.send_signal(signal.SIGINT)
         _, told = launched.communicate(timeout=120)
     finally:
         processes.kill(launched)
+    print(f"{reported} points were written beside {asked} rounds of the dashboard")
     assert launched.returncode == 130, told
-    assert "locked" not in told and b"locked" not in seen
-    assert asked > 5 and processes.count(sqlite_url, "hpo_points") > 100
+    assert "locked" not in told and "locked" not in log.read_text()
+    assert asked > 5 and reported > 100
     assert service.check_database(sqlite_url).problems == ()
 
 
@@ -120,12 +124,17 @@ def _free_port() -> int:
         return int(free.getsockname()[1])
 
 
-def _ask(url: str) -> Any:
+def _ask(url: str, content: dict[str, Any] | None = None) -> Any:
+    """The answer to a GET, or to a PUT of ``content``; waits for a server that has not begun to listen."""
     deadline = time.monotonic() + 30
+    data = None if content is None else json.dumps(content).encode()
+    request = urllib.request.Request(url, data, {"Content-Type": "application/json"}, method="PUT" if data else "GET")
     while True:
         try:
-            with urllib.request.urlopen(url, timeout=5) as answer:
-                return json.load(answer)
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                return json.loads(answer.read() or b"null")
+        except urllib.error.HTTPError:
+            raise
         except OSError:
             if time.monotonic() > deadline:
                 raise

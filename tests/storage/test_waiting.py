@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import Connection, create_engine, text
 
 from hpo.errors import StorageError, StorageLost, UserError
 from hpo.trial import Event, Point, StopKind, StopReason
@@ -112,8 +114,11 @@ def test_a_study_goes_on_when_its_server_was_killed_and_came_back(server: Server
     assert rows(url, "SELECT count(*), max(attempt) FROM hpo_attempts") == [(150, 1)]
 
 
-def test_the_driver_gives_up_after_its_time(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HPO_STORAGE_WAIT", "0.5")
+@pytest.mark.parametrize(("wait_s", "told"), [("0.5", 1), ("0", 0)])
+def test_the_driver_gives_up_after_its_time(
+    server: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], wait_s: str, told: int
+) -> None:
+    monkeypatch.setenv("HPO_STORAGE_WAIT", wait_s)
     url = new_database(server)
     with Database(url, create=True) as database:
         studies = Studies(database)
@@ -125,6 +130,54 @@ def test_the_driver_gives_up_after_its_time(server: Server, monkeypatch: pytest.
             store.start(0, PARAMS, seed=5, epochs=3)
         with pytest.raises(StorageError):
             lease.__exit__()
+    assert capsys.readouterr().err.count("does not answer") == told
+
+
+def test_a_transaction_that_a_deadlock_undid_is_made_again(storage_url: str) -> None:
+    if storage_url.startswith("sqlite"):
+        pytest.skip("a file has one writer at a time")
+    with Database(storage_url, create=True) as database:
+        studies = Studies(database)
+        study = studies.create(record(), identity={}, space=SPACE, folder="/none")
+        with Lease(database, study.id, "s") as lease:
+            lease._released.set()
+            store = studies.trials(study)
+            for number in range(9):
+                store.start(number, PARAMS, seed=5, epochs=3)
+            first, *others = (id for (id,) in rows(storage_url, "SELECT id FROM hpo_trials ORDER BY id"))
+            both_hold_one, runs = threading.Barrier(2, timeout=30), []
+
+            def work(conn: Connection) -> None:
+                runs.append(conn)
+                conn.execute(text(f"UPDATE hpo_trials SET attempts = attempts + 1 WHERE id = {first}"))
+                if len(runs) == 1:
+                    both_hold_one.wait()
+                conn.execute(text(f"UPDATE hpo_trials SET attempts = attempts + 1 WHERE id = {others[0]}"))
+
+            rival = threading.Thread(target=take_the_other_way_round, args=(storage_url, first, both_hold_one))
+            rival.start()
+            database.transact(work)
+            rival.join()
+    assert len(runs) == 2
+    assert rows(storage_url, f"SELECT attempts, worker FROM hpo_trials WHERE id <= {others[0]} ORDER BY id") == [
+        (2, "rival"),
+        (2, "rival"),
+    ]
+
+
+def take_the_other_way_round(url: str, first: int, both_hold_one: threading.Barrier) -> None:
+    """Lock all trials but the first, then the first; made so that the server gives up the other transaction.
+
+    PostgreSQL ends the one that looks for a deadlock first, MariaDB the one that has written less.
+    """
+    engine = create_engine(url)
+    with engine.begin() as conn:
+        if url.startswith("postgresql"):
+            conn.execute(text("SET LOCAL deadlock_timeout = '60s'"))
+        conn.execute(text(f"UPDATE hpo_trials SET worker = 'rival' WHERE id > {first}"))
+        both_hold_one.wait()
+        conn.execute(text(f"UPDATE hpo_trials SET worker = 'rival' WHERE id = {first}"))
+    engine.dispose()
 
 
 def test_who_only_looks_does_not_wait(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
@@ -155,6 +208,13 @@ def test_a_driver_that_lost_its_lease_writes_nothing(storage_url: str) -> None:
     assert rows(storage_url, "SELECT number, state FROM hpo_trials") == [(0, "running")]
     assert rows(storage_url, "SELECT count(*) FROM hpo_points") == [(0,)]
     assert rows(storage_url, "SELECT count(*) FROM hpo_events") == [(0,)]
+
+
+def test_a_mistyped_host_is_told_at_once(tmp_path: Path) -> None:
+    for url in ("postgresql://me@db.invalid/studies", "mysql+pymysql://me@127.0.0.1:9/studies"):
+        done = processes.hpo(tmp_path, "list", "--storage", url)
+        assert done.returncode == 2
+        assert "waiting" not in done.stderr and len(done.stderr.splitlines()) == 1, done.stderr
 
 
 @pytest.mark.parametrize("text", ["-1", "soon", "inf", "nan"])

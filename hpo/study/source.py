@@ -1,21 +1,16 @@
-"""A study while it runs: ask · report · finish · resume. And the same verbs over a given list.
-
-Knows neither Optuna nor SQL nor Ray: it speaks to a ``SearchRole`` and a ``Store``, and is
-spoken to by a runner through ``JobSource``.
-"""
+"""What a search and a given list share: running trials, their curves, their end, what becomes of the lost."""
 
 from __future__ import annotations
 
-import json
-import time
-from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from hpo.constraints import violations
 from hpo.failures import Streak
 from hpo.plan import Plan
-from hpo.roles import Listener, SearchRole, StoppingRole, Store
+from hpo.roles import Listener, Store
+from hpo.study.jobs import make_job
 from hpo.trial import (
     GO_ON,
     Decision,
@@ -25,15 +20,12 @@ from hpo.trial import (
     Job,
     Metrics,
     Outcome,
-    Params,
     Point,
     StopKind,
     StopReason,
     TrialRecord,
     TrialState,
-    Wait,
     best_point,
-    derive_seed,
     goal_values,
 )
 
@@ -44,7 +36,7 @@ MAX_LOSSES = 3  # workers that may die under a trial in one launch
 MAX_DEATHS = 5  # workers and drivers that may die under it in all
 
 
-class _Source:
+class Source:
     """What a search and a given list share: running trials, their curves, their end.
 
     Args:
@@ -223,221 +215,11 @@ class _Source:
         return make_job(self._plan, record, self._series, self._folder, resume=resume)
 
 
-class Study(_Source):
-    """A search: trials come from ``search`` until the budget is spent.
-
-    ``over`` is why it ended before that; None while it has not.
-    """
-
-    over: str | None = None
-
-    def __init__(
-        self,
-        plan: Plan,
-        store: Store,
-        folder: str,
-        make_search: Callable[[Sequence[TrialRecord]], SearchRole],
-        listeners: Sequence[Listener] = (),
-        stopping: StoppingRole | None = None,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        super().__init__(plan, store, folder, "search", listeners)
-        self._clock = clock
-        self._deadline = clock() + plan.spec.budget.timeout if plan.spec.budget.timeout else None
-        records = self.resume()
-        self._next = len(records)
-        # Points once enqueued stay in their order, so those appended later come next.
-        self._enqueued = sum(record.enqueued for record in records)
-        self._search = make_search(records)
-        self._stopping = stopping
-        if stopping is not None:
-            for record in sorted(records, key=lambda record: record.finished_at or ""):  # in the order they ended
-                stopping.finished(record)
-
-    def ask(self) -> Job | Wait | Done:
-        """The next job; Wait while others must report first; Done when none will come."""
-        if asked := self._asked_to_stop():
-            return asked
-        if len(self._running) >= self._plan.spec.concurrency:
-            return Wait("as many trials as the study's concurrency are running")
-        if self._queued:
-            return self._again()
-        if spent := self._budget_spent():
-            return Done(spent)
-        if not self._search.may_ask(self._next):
-            return Wait("deterministic: an earlier trial must end first")
-        # Only now: what these look at must have ended, or the end would depend on who was faster.
-        self.over = self._why_over()
-        if self.over is not None:
-            return Done(self.over)
-        return self._new()
-
-    def _budget_spent(self) -> str | None:
-        budget = self._plan.spec.budget
-        if budget.trials is not None and self._next >= budget.trials:
-            return f"all {budget.trials} trials have been started"
-        if self._deadline is not None and self._clock() >= self._deadline:
-            return f"the time limit of {budget.timeout:g} s has passed"
-        return None
-
-    def _why_over(self) -> str | None:
-        """Why the trials so far are a reason to start no other."""
-        if self._enqueued >= len(self._plan.first_points) and self._search.is_exhausted():
-            return "every point of the space has been tried"
-        if spent := self._streak.spent(self._next):
-            return spent
-        return self._stopping.spent(self._next) if self._stopping else None
-
-    def _new_streak(self) -> Streak:
-        usual = super()._new_streak()
-        return usual if not self._is_deterministic else Streak(usual.limit, self._plan.spec.concurrency)
-
-    def _new(self) -> Job:
-        number, spec, first = self._next, self._plan.spec, self._plan.first_points
-        fixed = first[self._enqueued] if self._enqueued < len(first) else None
-        proposal = self._search.propose(number, fixed)
-        record = self._store.start(
-            number, proposal.params, seed=derive_seed(spec.seed, number, "trial"), epochs=spec.budget.epochs,
-            enqueued=fixed is not None, sampler_state=proposal.sampler_state, search_state=proposal.search_state,
-        )  # fmt: skip
-        self._next += 1
-        self._enqueued += fixed is not None
-        return self._run(record, self._job(record))
-
-    def _judge(self, number: int, point: Point) -> StopReason | None:
-        return self._search.report(number, point)
-
-    def _ended(self, record: TrialRecord) -> None:
-        super()._ended(record)
-        self._search.finished(record)
-        if self._stopping is not None:
-            self._stopping.finished(record)
-
-
-@dataclass(frozen=True)
-class FixedRun:
-    """A wanted run of known parameters, and the seed it gets.
-
-    ``subject`` is the search's trial that it repeats; None when the parameters are
-    nobody's. ``fold`` (index from 0, of how many) makes it one part of a cross-validation.
-    """
-
-    subject: int | None
-    params: Params
-    seed: int
-    fold: tuple[int, int] | None = None
-
-
-class FixedJobs(_Source):
-    """A given list of runs of known parameters: confirmations, retrain seeds, folds.
-
-    What the store already holds finished is not run again, unless it is wanted ``anew``.
-    """
-
-    def __init__(
-        self,
-        plan: Plan,
-        store: Store,
-        folder: str,
-        series: str,
-        wanted: Sequence[FixedRun],
-        *,
-        epochs: int,
-        use_test: bool = False,
-        anew: bool = False,
-        listeners: Sequence[Listener] = (),
-    ) -> None:
-        super().__init__(plan, store, folder, series, listeners)
-        self._epochs = epochs
-        self._use_test = use_test
-        records = self.resume()
-        self._next = len(records)
-        self._keys = [_key(run) for run in wanted]
-        mine = [r for r in records if _key(r) in self._keys and r.epochs == epochs]
-        self._queued = [r for r in self._queued if r in mine]
-        settled = {_key(r) for r in (self._queued if anew else mine) if r.state is not TrialState.FAIL}
-        self._wanted = [run for run in wanted if _key(run) not in settled]
-
-    def ask(self) -> Job | Wait | Done:
-        if asked := self._asked_to_stop():
-            return asked
-        if self._queued:
-            return self._again()
-        if spent := self._streak.spent(self._next):
-            return Done(spent)
-        if not self._wanted:
-            return Done("all runs have been started")
-        run = self._wanted.pop(0)
-        number, self._next = self._next, self._next + 1
-        record = self._store.start(
-            number, run.params, seed=run.seed, epochs=self._epochs, subject=run.subject, fold=run.fold
-        )
-        return self._run(record, self._job(record))
-
-    def results(self) -> list[TrialRecord]:
-        """The newest finished run of each wanted entry, in the order they were given."""
-        found: dict[Hashable, TrialRecord] = {}
-        for record in self._store.records(points=True):
-            if record.epochs == self._epochs and record.state.is_finished:
-                found[_key(record)] = record
-        return [found[key] for key in self._keys if key in found]
-
-    def _job(self, record: TrialRecord, *, resume: bool = False) -> Job:
-        return replace(super()._job(record, resume=resume), use_test=self._use_test)
-
-
-def _key(run: FixedRun | TrialRecord) -> Hashable:
-    """What makes two runs the same; a subject stands for its parameters."""
-    params = json.dumps(run.params, sort_keys=True) if run.subject is None else ""
-    return run.subject, params, run.seed, run.fold
-
-
 def _after_death(losses: int) -> StopReason:
     """What becomes of a trial whose process ended without a word."""
     if losses < MAX_DEATHS:
         return StopReason(StopKind.LOST, "its process ended without a word; goes on from its last checkpoint")
     return StopReason(StopKind.ERROR, f"its process or worker died under it {losses} times")
-
-
-def trial_folder(folder: Path, series: str, number: int) -> Path:
-    """Where a trial of a series keeps its files; ``folder`` is the study's."""
-    return folder / trial_name(series, number)
-
-
-def trial_name(series: str, number: int) -> str:
-    """What that folder is called, here and in a mirror."""
-    return f"{series}-{number:05d}"
-
-
-def make_job(plan: Plan, record: TrialRecord, series: str, folder: Path, *, resume: bool = False) -> Job:
-    """What a worker gets for a trial; the same trial always gets the same."""
-    return Job(
-        study=plan.name,
-        series=series,
-        number=record.number,
-        objective=plan.spec.objective,
-        params=record.params,
-        data=plan.data,
-        trainer=plan.job_trainer,
-        goals=plan.goals,
-        monitor=plan.monitor,
-        seed=record.seed,
-        data_seed=plan.spec.seed,
-        epochs=record.epochs,
-        folder=str(trial_folder(folder, series, record.number)),
-        attempt=record.attempts,
-        resume=resume,
-        reported=record.last_step,
-        fold=record.fold,
-        mirror=None if plan.mirror is None else str(plan.mirror / trial_name(series, record.number)),
-        rules=plan.rules,
-        deterministic=plan.spec.deterministic,
-        gpu_share=plan.gpu_share,
-        time_limit_s=plan.spec.limits.time,
-        silence_limit_s=plan.spec.limits.silence,
-        report=plan.spec.report,
-        import_from=plan.import_from,
-    )
 
 
 def _missing(goals: Sequence[Goal], metrics: Metrics, points: Sequence[Point]) -> str:
