@@ -64,7 +64,7 @@ demo: $(READY) ## search, validate, retrain, export, verify and report on a real
 	@echo "  hpo dashboard                                    the same study in optuna-dashboard"
 	@echo "  hpo init quality_regression --out my-study.yaml  a study of your own"
 
-test: $(READY) ## the tests, without the slow matrix (under 6 minutes on 2 cores)
+test: $(READY) ## the tests, without the slow matrix (under 10 minutes on 2 cores)
 	$(BIN)/pytest -n $(WORKERS) -m "not slow"
 
 test-slow: $(READY) ## the slow matrix alone, one test at a time

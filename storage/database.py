@@ -22,7 +22,7 @@ from hpo.errors import StorageError
 from storage import backup, codec, urls
 from storage.engine import check_file, make_engine
 from storage.optuna_rows import OPTUNA_SCHEMA
-from storage.waiting import Keeper, Waiting
+from storage.waiting import Keeper, Waiting, longest_wait_s
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage
@@ -75,9 +75,11 @@ class Database:
         StorageError: the URL is no URL, its driver is missing, the server cannot be
             reached, there is no such database (and ``create`` is false), or its schema
             is one this version does not know. Passwords are never in the message.
+        UserError: ``HPO_STORAGE_WAIT`` is no number of seconds.
     """
 
     def __init__(self, url: str, *, create: bool = False, as_is: bool = False) -> None:
+        self._longest_wait_s = longest_wait_s()
         self._url = urls.parse(url)
         self.name = urls.shown(self._url)
         if self._url.get_backend_name() == "sqlite":
@@ -117,7 +119,7 @@ class Database:
             with self.write() as connection:
                 return work(connection)
         with self._turn, self._translated():
-            number, waiting, done = keeper.next_write(), Waiting(self.name), list[T]()
+            number, waiting, done = keeper.next_write(), Waiting(self.name, self._longest_wait_s), list[T]()
             while True:
                 try:
                     with self._writer.begin() as connection:
@@ -132,7 +134,7 @@ class Database:
 
     def consult(self, work: Callable[[Connection], T]) -> T:
         """What ``work`` gives, run in a transaction that only reads; waits as ``transact`` does."""
-        waiting = Waiting(self.name)
+        waiting = Waiting(self.name, self._longest_wait_s)
         with self._translated():
             while True:
                 try:

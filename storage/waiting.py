@@ -39,10 +39,11 @@ class Keeper(Protocol):
 
 
 class Waiting:
-    """One transaction's patience: says when it begins to wait and when that is over."""
+    """One transaction's patience, of ``longest_s`` seconds: says when it begins to wait and when that is over."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, longest_s: float) -> None:
         self._name = name
+        self._longest_s = longest_s
         self._began: float | None = None
         self._pause_s = _FIRST_PAUSE_S
         self._conflicts = 0
@@ -57,12 +58,12 @@ class Waiting:
             return
         if not is_away(error):
             raise error
-        longest_s = longest_wait_s()
         if self._began is None:
             self._began = time.monotonic()
-            if longest_s:
-                _say(f"The database {self._name} does not answer ({reason}); waiting for it, {longest_s:g} s at most.")
-        if time.monotonic() - self._began >= longest_s:
+            if self._longest_s:
+                most = f"{self._longest_s:g} s at most"
+                _say(f"The database {self._name} does not answer ({reason}); waiting for it, {most}.")
+        if time.monotonic() - self._began >= self._longest_s:
             raise error
         time.sleep(self._pause_s)
         self._pause_s = min(2 * self._pause_s, _LONGEST_PAUSE_S)

@@ -218,7 +218,10 @@ def test_a_mistyped_host_is_told_at_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["-1", "soon", "inf", "nan"])
-def test_a_wait_that_is_no_number_of_seconds_is_refused(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+def test_a_wait_that_is_no_number_of_seconds_is_refused_before_anything_is_written(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str
+) -> None:
     monkeypatch.setenv("HPO_STORAGE_WAIT", text)
     with pytest.raises(UserError, match="HPO_STORAGE_WAIT"):
-        waiting.longest_wait_s()
+        Database(f"sqlite:///{tmp_path / 'hpo.db'}", create=True)
+    assert list(tmp_path.iterdir()) == []
