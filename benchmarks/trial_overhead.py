@@ -10,7 +10,8 @@ the end of trial 20, less what these cost.
 
 hpo's trials are durable in SQLite (WAL, synchronous FULL), point by point; Optuna's as it
 opens SQLite by itself; Ray Tune's own are in memory only. All draw at random, so that no
-sampler's arithmetic is in the figures, and Ray Tune's loggers are off, as hpo has them.
+sampler's arithmetic is in the figures. Ray Tune is there twice, both with reused actors (without,
+each trial waits a second): with the loggers that it has by itself, and with them off.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-os.environ.update(RAY_USAGE_STATS_ENABLED="0", TUNE_DISABLE_AUTO_CALLBACK_LOGGERS="1")
+_LOGGERS = "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"
+os.environ.update({"RAY_USAGE_STATS_ENABLED": "0", _LOGGERS: "1"})
 
 REPORTS = 5
 WORKERS = 2
@@ -90,7 +92,7 @@ def optuna_study(folder: Path, trials: int) -> list[float]:
     return ends.times
 
 
-def ray_with_optuna_search(folder: Path, trials: int, seconds: float) -> list[float]:
+def ray_with_optuna_search(folder: Path, trials: int, seconds: float, *, loggers: bool) -> list[float]:
     import optuna
     from ray import tune
     from ray.tune.search.optuna import OptunaSearch
@@ -115,8 +117,10 @@ def ray_with_optuna_search(folder: Path, trials: int, seconds: float) -> list[fl
         ),
         run_config=tune.RunConfig(verbose=0, storage_path=str(folder), callbacks=[Noting()]),
     )  # fmt: skip
+    os.environ[_LOGGERS] = "0" if loggers else "1"
     with contextlib.redirect_stdout(io.StringIO()):
         tuner.fit()
+    os.environ[_LOGGERS] = "1"
     return ends.times
 
 
@@ -157,9 +161,10 @@ def main() -> None:
         "hpo inline": lambda folder, n: hpo_study(folder, n, "inline", options.seconds),
         "optuna": optuna_study,
         "hpo ray": lambda folder, n: hpo_study(folder, n, "ray", options.seconds),
-        "ray + OptunaSearch": lambda folder, n: ray_with_optuna_search(folder, n, options.seconds),
+        "ray + OptunaSearch": lambda folder, n: ray_with_optuna_search(folder, n, options.seconds, loggers=True),
+        "the same, no loggers": lambda folder, n: ray_with_optuna_search(folder, n, options.seconds, loggers=False),
     }
-    runs = {name: run for name, run in runs.items() if not options.only or options.only in name}
+    runs = {name: run for name, run in runs.items() if not options.only or name not in ("hpo inline", "optuna")}
     costs: dict[str, list[float]] = {name: [] for name in runs}  # ms a trial
     launches: dict[str, list[float]] = {name: [] for name in runs}  # s
     calls = []
@@ -185,13 +190,15 @@ def _summary(
         told = f"{statistics.median(values):7.1f} ms a trial ({min(values):.1f} to {max(values):.1f})"
         print(f"{name:20} {told}; a launch {statistics.median(launches[name]):.1f} s")
     print(f"{'a bare actor call':20} {statistics.median(calls):8.2f} ms ({min(calls):.2f} to {max(calls):.2f})")
-    for one, other in (("hpo inline", "optuna"), ("hpo ray", "ray + OptunaSearch")):
+    for one, other in (
+        ("hpo inline", "optuna"), ("hpo ray", "ray + OptunaSearch"), ("hpo ray", "the same, no loggers"),
+    ):  # fmt: skip
         if one in costs and other in costs:
             ratios = [a / b for a, b in zip(costs[one], costs[other], strict=True)]
             print(f"{one} / {other}: {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})")
     if seconds:
         ideal = 1000 * seconds / WORKERS
-        for name in ("hpo ray", "ray + OptunaSearch"):
+        for name in ("hpo ray", "ray + OptunaSearch", "the same, no loggers"):
             print(f"{name} / ideal ({ideal:.0f} ms a trial): {statistics.median(costs[name]) / ideal:.3f}")
 
 
