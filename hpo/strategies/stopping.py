@@ -42,7 +42,6 @@ class StopRules:
         self._waiting: dict[int, TrialRecord] = {}  # with a lag: ended, not yet taken in
         self._next = 0  # with a lag: the first trial that has not been taken in
         self._met: str | None = None
-        self.said: str | None = None  # the last answer of ``spent``
 
     def finished(self, record: TrialRecord) -> None:
         """Take in how a trial ended; one that is to go on later has not."""
@@ -63,7 +62,6 @@ class StopRules:
                 self._next += 1
         if self._met is None and self._stop.hours is not None and self._work_s >= self._stop.hours * 3600:
             self._met = f"{self._work_s / 3600:.3g} hours of work are done, of {self._stop.hours:g} allowed"
-        self.said = self._met
         return self._met
 
     def _take(self, record: TrialRecord) -> None:
