@@ -195,6 +195,7 @@ def _look(job: Job, fields: dict[str, Any]) -> Preflight:
         Extent(**fields),
         seed=job.seed,
         deterministic=job.deterministic,
+        outline=lambda: objective.outline(job),
     )
 
 

@@ -131,11 +131,12 @@ class Objective(ABC):
 # What the shared trainer itself reports for every task.
 TRAINER_METRICS: Mapping[str, Metric] = {
     "train_loss": Metric(help="mean training loss of the epoch"),
-    "val_loss": Metric(help="the task's loss on the validation set, weighted by samples"),
+    "val_loss": Metric(help="the task's loss on the validation set, weighted by samples (or tokens)"),
     "lr": Metric(help="learning rate at the end of the epoch"),
     "grad_norm": Metric(help="mean gradient norm before clipping"),
     "epoch_s": Metric(help="seconds of the epoch, pauses left out", timing=True),
     "epoch_samples_per_s": Metric(Direction.MAXIMIZE, "training samples per second of the epoch", timing=True),
+    "data_wait_share": Metric(help="share of the epoch's training seconds spent waiting for a batch", timing=True),
     "epoch_memory_mb": Metric(help="on a GPU the epoch's peak; on a CPU the process's resident size", timing=True),
     "gpu_memory_share": Metric(help="the epoch's peak, of the GPU's memory (absent without one)", timing=True),
     "gpu_utilisation_pct": Metric(
@@ -181,6 +182,14 @@ class TrainingObjective(Objective):
         trainer's business and can be ignored here. Data may be cached per process.
         """
 
+    def outline(self, job: Job) -> nn.Module | None:
+        """The untrained model of ``task(job)`` on the meta device, where it takes no memory.
+
+        For models that may not fit: such a trial is refused before anything is built. None
+        (the default): the memory is counted once the model is there.
+        """
+        return None
+
     def model(self, params: Params, facts: Mapping[str, Any]) -> nn.Module:
         """The untrained model for these parameters, to load shipped weights into; reads no data.
 
@@ -193,6 +202,13 @@ class TrainingObjective(Objective):
 
     def run(self, job: Job, context: TrialContext) -> Outcome:
         settings = job.trainer.with_params(job.params)
+        outline = self.outline(job)
+        if outline is not None:
+            import torch
+
+            from hpo.training.checks.estimate import check_memory
+
+            check_memory(outline, settings, torch.device(context.device), job.gpu_share)
         if settings.devices > 1:
             from hpo.training.team.launching import run_together
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import default_collate
 
 from hpo.errors import ExportFailed
 from hpo.export.formats import Arrays, Predict
@@ -34,9 +35,9 @@ def in_order(value: Any, names: Sequence[str]) -> tuple[Tensor, ...]:
     if isinstance(value, Tensor):
         found: tuple[Any, ...] = (value,)
     elif isinstance(value, Mapping):
-        if set(value) != set(names):
+        if not set(names) <= set(value):
             raise ExportFailed(
-                f"Task.outputs must name what the model returns, {sorted(map(str, value))}; it says {list(names)}."
+                f"Task.outputs must be among what the model returns, {sorted(map(str, value))}; it says {list(names)}."
             )
         found = tuple(value[name] for name in names)
     elif isinstance(value, tuple | list):
@@ -107,8 +108,8 @@ def first_rows(split: Split, count: int, inputs: Sequence[str]) -> tuple[Tensor,
     if isinstance(split.data, tuple):
         columns = [column[places] for column in split.data[:-1]]
     else:
-        rows = [split.data[i] for i in places]
-        columns = [torch.stack([torch.as_tensor(row[c]) for row in rows]) for c in range(len(rows[0]) - 1)]
+        collate = split.collate or default_collate
+        columns = list(collate([split.data[i] for i in places]))[:-1]
     if len(columns) != len(inputs):
         raise ExportFailed(
             f"Task.inputs must name every input of a row; a validation row has {len(columns)}, "

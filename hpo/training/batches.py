@@ -8,7 +8,7 @@ moved to the device once and batched there; a ``Dataset`` goes through PyTorch's
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -19,10 +19,8 @@ from torch.utils.data import DataLoader, Dataset
 from hpo.errors import TrialFailed
 from hpo.training.seeds import seed_everything
 from hpo.training.settings import TrainerSettings
-from hpo.training.task import Split
+from hpo.training.task import Batch, Split
 from hpo.trial import derive_seed
-
-Batch = tuple[Tensor, ...]
 
 # One gather serves several small batches: cutting it up costs less than a gather each.
 _GATHER_BYTES = 4 * 2**20
@@ -96,7 +94,7 @@ def make_batches(
         raise TrialFailed(f"The {name} data must hold at least one sample; it is empty. Check how it was split.")
     if isinstance(data, tuple):
         return TensorBatches(data, batch_size, device, seed=seed, shuffle=shuffle, loading=loading)
-    return LoaderBatches(data, batch_size, device, seed=seed, shuffle=shuffle, loading=loading)
+    return LoaderBatches(data, batch_size, device, seed=seed, shuffle=shuffle, loading=loading, collate=split.collate)
 
 
 def check_accumulation(samples: int, settings: TrainerSettings) -> None:
@@ -167,6 +165,7 @@ class LoaderBatches:
         seed: int,
         shuffle: bool,
         loading: Loading,
+        collate: Callable[[Sequence[Any]], Batch] | None = None,
     ) -> None:
         self._length: int = len(dataset)  # type: ignore[arg-type]
         self.samples = loading.samples(self._length, batch_size)
@@ -179,6 +178,7 @@ class LoaderBatches:
             _SeededItems(dataset) if self._apart else dataset,
             batch_size,
             sampler=_Reading(self._order, self.samples),
+            collate_fn=collate,
             num_workers=loading.workers,
             pin_memory=loading.pin_memory and device.type == "cuda",
             generator=torch.Generator(),  # or it would draw from the global one

@@ -101,6 +101,8 @@ def _evaluate(fit: _Fit, split: Split) -> tuple[Metrics, Tensor, Tensor]:
         fit.validation.batch_size,
         precision=fit.updater.precision.name,
         loading=Loading.of(fit.settings),
+        weigh=fit.task.weigh,
+        keep=fit.task.keep,
     )
 
 

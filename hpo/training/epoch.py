@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -30,12 +31,14 @@ class EpochTotals:
     """
 
     samples: int = 0
+    weight: float = 0.0  # of the samples, in what the loss is a mean over
     updates: int = 0  # those that were read, so finite; with fp16 perhaps dropped
     skipped: int = 0
     lr: float = math.nan  # of the last update
     loss_sum: float = 0.0
     norm_sum: float = 0.0
     seconds: float = 0.0  # of training, in earlier parts of the epoch
+    waited_s: float = 0.0  # of these, for batches
 
     def state(self) -> dict[str, Any]:
         return asdict(self)
@@ -43,7 +46,7 @@ class EpochTotals:
     def metrics(self) -> dict[str, float]:
         kept = self.updates - self.skipped
         return {
-            "train_loss": self.loss_sum / self.samples,
+            "train_loss": self.loss_sum / self.weight,
             "lr": self.lr,
             "grad_norm": self.norm_sum / kept if kept else math.nan,
         }
@@ -72,6 +75,7 @@ class Epoch:
         self._losses: list[Tensor] = []
         self._norms: list[Tensor] = []
         self._samples: list[int] = []
+        self._weights: list[Tensor | int] = []
         self._lrs: list[float] = []
 
     @property
@@ -87,13 +91,15 @@ class Epoch:
         Raises:
             NotFiniteError: the loss or, unless fp16 drops the update, a gradient is not finite.
         """
-        for index, group in enumerate(groups(batches, self.accumulation), self._first_update + self.totals.updates):
+        arriving = groups(self._awaited(batches), self.accumulation)
+        for index, group in enumerate(arriving, self._first_update + self.totals.updates):
             self.totals.lr = self._lr(index)
             self.updater.set_lr(self.totals.lr)
             loss, norm = self.updater.update(group)
             self._losses.append(loss)
             self._norms.append(norm)
             self._samples.append(sum(len(batch[-1]) for batch in group))
+            self._weights.append(self.updater.weight(group))
             self._lrs.append(self.totals.lr)
             if len(self._losses) >= _READ_EVERY:
                 self.read()
@@ -103,6 +109,17 @@ class Epoch:
             raise NotFiniteError(
                 f"The fp16 gradients of every update of epoch {self.number} were infinite or NaN at any loss scale."
             )
+
+    def _awaited(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        """``batches``, with the time that each took to come added up."""
+        arriving = iter(batches)
+        while True:
+            began = time.perf_counter()
+            batch = next(arriving, None)
+            self.totals.waited_s += time.perf_counter() - began
+            if batch is None:
+                return
+            yield batch
 
     def read(self) -> None:
         """Add up what is still on the device.
@@ -115,19 +132,21 @@ class Epoch:
         losses: list[float] = self.updater.team.total(torch.stack(self._losses)).tolist()
         norms: list[float] = torch.stack(self._norms).tolist()
         drops = self.updater.precision.scaler is not None
-        for at, (loss, norm, samples) in enumerate(zip(losses, norms, self._samples, strict=True)):
+        weights = map(float, self._weights)
+        for at, (loss, norm, samples, weight) in enumerate(zip(losses, norms, self._samples, weights, strict=True)):
             for what, value in (("training loss", loss), ("gradient norm", norm)):
                 if not math.isfinite(value) and not (drops and what == "gradient norm"):
                     raise NotFiniteError(
                         f"The {what} must stay finite; it became {value} at epoch {self.number}, "
                         f"update {self.totals.updates + 1}; lr {self._lrs[at]:g}."
                     )
-            self.totals.loss_sum += loss * samples
+            self.totals.loss_sum += loss * weight
+            self.totals.weight += weight
             self.totals.samples += samples
             self.totals.updates += 1
             if math.isfinite(norm):
                 self.totals.norm_sum += norm
             else:
                 self.totals.skipped += 1
-        for pending in (self._losses, self._norms, self._samples, self._lrs):
+        for pending in (self._losses, self._norms, self._samples, self._weights, self._lrs):
             pending.clear()

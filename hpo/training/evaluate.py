@@ -5,15 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from hpo.training.batches import Batches, Loading, make_batches
+from hpo.training.outputs import each
 from hpo.training.precision import Precision
 from hpo.training.task import Split
 from hpo.training.team.alone import Alone, Team
-from hpo.training.update import Loss
+from hpo.training.update import Loss, Weigh
+
+Keep = Callable[[Any, Tensor], tuple[Tensor, Tensor]]
 
 
 def evaluate(
@@ -25,19 +30,24 @@ def evaluate(
     *,
     precision: str = "fp32",
     loading: Loading | None = None,
+    weigh: Weigh = len,
+    keep: Keep | None = None,
 ) -> tuple[dict[str, float], Tensor, Tensor]:
     """Run ``model`` over ``split`` in its own order, in eval mode and without gradients.
 
     Returns ``(metrics, outputs, targets)``: ``metrics["loss"]`` is the loss weighted by
-    samples, beside whatever ``split.metrics`` gives; outputs and targets are (n, ...) CPU
-    tensors, float32 for floating types. The model is moved to ``device`` and keeps its mode.
+    samples, or by what ``weigh`` counts, beside whatever ``split.metrics`` and ``split.probe``
+    give; outputs and targets are (n, ...) CPU tensors, float32 for floating types, or what
+    ``keep`` makes of them (``Task.keep``). The model is moved to ``device`` and keeps its mode.
 
     Raises:
         TrialFailed: the split is empty, or its tensors differ in length.
     """
     device = torch.device(device)
     batches = make_batches(split, "evaluation", batch_size, device, loading=loading)
-    return evaluate_batches(model.to(device), batches, split, loss, Precision(precision, device))
+    return evaluate_batches(
+        model.to(device), batches, split, loss, Precision(precision, device), weigh=weigh, keep=keep
+    )
 
 
 def evaluate_batches(
@@ -48,27 +58,34 @@ def evaluate_batches(
     precision: Precision,
     between: Callable[[], None] = lambda: None,
     team: Team | None = None,
+    *,
+    weigh: Weigh = len,
+    keep: Keep | None = None,
 ) -> tuple[dict[str, float], Tensor, Tensor]:
     """``evaluate`` over batches that are already on the device; ``between`` is called after each.
 
     In a ``team`` each process has a share of every batch, and all get the whole answer.
     """
     team = team or Alone()
-    outputs: list[Tensor] = []
+    outputs: list[Any] = []
     targets: list[Tensor] = []
     losses: list[Tensor] = []
+    weights: list[Tensor | int] = []
     with eval_mode(model), torch.no_grad():
         for batch in batches.epoch(0):
             target = batch[-1]
             (mine, _), *_ = team.pieces(batch, 1)
             with precision.autocast():
                 output = model(*mine[:-1])
-            output = team.gather(precision.widen(output), len(target))
+            output = each(precision.widen(output), partial(team.gather, whole=len(target)))
             losses.append(loss(output, target))
-            outputs.append(output)
-            targets.append(target)
+            weights.append(weigh(target))
+            said, wanted = keep(output, target) if keep is not None else (output, target)
+            outputs.append(said)
+            targets.append(wanted)
             between()
-    sizes = [len(target) for target in targets]
+        probed = split.probe(model) if split.probe is not None else {}
+    sizes = list(map(float, weights))
     parts = torch.stack(losses).tolist()  # one wait for the device, not one per batch
     weighted = [part * size for part, size in zip(parts, sizes, strict=True)]
     # fsum refuses to add infinities of both signs, whose sum is NaN.
@@ -77,6 +94,7 @@ def evaluate_batches(
     metrics = {"loss": mean}
     if split.metrics is not None:
         metrics.update({name: float(value) for name, value in split.metrics(said, wanted).items()})
+    metrics.update({name: float(value) for name, value in probed.items()})
     return metrics, said, wanted
 
 

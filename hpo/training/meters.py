@@ -68,6 +68,7 @@ class Subject:
             Precision(self.settings.precision, self.device),
             self.settings.grad_clip,
             parts=self.parts,
+            weigh=self.task.weigh,
         )
 
 

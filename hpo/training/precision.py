@@ -5,7 +5,8 @@ from __future__ import annotations
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
-from torch import Tensor
+
+from hpo.training.outputs import Output, each
 
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _NO_AUTOCAST: AbstractContextManager[None] = nullcontext()
@@ -39,6 +40,8 @@ class Precision:
             return _NO_AUTOCAST
         return torch.autocast(self.device.type, dtype=self._dtype)
 
-    def widen(self, output: Tensor) -> Tensor:
+    def widen(self, output: Output) -> Output:
         """``output`` in float32 when autocast may have narrowed it."""
-        return output.float() if self._dtype is not None and output.dtype == self._dtype else output
+        if self._dtype is None:
+            return output
+        return each(output, lambda value: value.float() if value.dtype == self._dtype else value)

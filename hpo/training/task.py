@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 Metrics = Mapping[str, float]
-PredictionKind = Literal["value", "class", "gaussian"]
+Batch = tuple[Tensor, ...]
+PredictionKind = Literal["value", "class", "gaussian", "other"]
 
 
 @dataclass(frozen=True)
@@ -27,12 +28,17 @@ class Split:
     groups of its rows. Where it does, ``metrics_of_rows(outputs, targets, rows)`` is the
     same for some rows only, whose numbers come third, so that it can be resampled.
     ``clusters`` (n,) are ids of rows that belong together and are resampled together.
+    ``collate`` makes a batch of a ``Dataset``'s items where stacking them does not, as for
+    texts of different lengths. ``probe(model)`` is for what must be asked of the model
+    itself once an epoch, such as a generated text: its metrics join the others.
     """
 
     data: tuple[Tensor, ...] | Dataset[Any]
     metrics: Callable[[Tensor, Tensor], Metrics] | None = None
     metrics_of_rows: Callable[[Tensor, Tensor, np.ndarray], Metrics] | None = None
     clusters: np.ndarray | None = None
+    collate: Callable[[Sequence[Any]], Batch] | None = None
+    probe: Callable[[nn.Module], Metrics] | None = None
 
     def __len__(self) -> int:
         return len(self.data[0]) if isinstance(self.data, tuple) else len(self.data)  # type: ignore[arg-type]
@@ -42,13 +48,19 @@ class Split:
 class Task:
     """A model with everything needed to train, judge, measure and ship it.
 
-    ``loss(output, target)`` is the mean over the samples of a batch.
+    ``model(*inputs)`` gives a tensor, or a mapping of names to tensors; each has one row a sample.
+    ``loss(output, target)`` is the mean over the samples of a batch. Where it is the mean over
+    something else, such as tokens, ``weigh(target)`` counts those in a batch, at least one
+    in every sample: batches then weigh in losses and gradients by it.
+    ``keep(output, target)`` says what of a batch is kept for a split's metrics, each (rows, ...);
+    by default all, which for a large vocabulary is too much.
     ``example`` is one sample's inputs, each with a leading batch dimension of 1.
     ``test`` is called by retraining alone; until then the test set is not read.
-    ``inputs`` and ``outputs`` name the exported model's tensors.
+    ``inputs`` and ``outputs`` name the exported model's tensors; of a mapping those that ship.
+    ``open_axes`` has for each input the names of its axes, beside the batch, whose length is free.
     ``predicts`` says what an output is: a ``value`` near the target, the logits of a
-    ``class``, or a ``gaussian``, (n, 2k): k means, then their k standard deviations. None:
-    a class where targets are whole numbers, else a value (``prediction_kind``).
+    ``class``, a ``gaussian``, (n, 2k): k means, then their k standard deviations, or something
+    ``other``. None: a class where targets are whole numbers, else a value (``prediction_kind``).
     ``blocks`` are the parts of ``model`` (its layers) whose activations may be computed
     again instead of kept, when the setting ``gradient_checkpointing`` asks for it.
     """
@@ -56,7 +68,7 @@ class Task:
     model: nn.Module
     train: Split
     validation: Split
-    loss: Callable[[Tensor, Tensor], Tensor]
+    loss: Callable[[Any, Tensor], Tensor]  # of a tensor, or of tensors by name
     example: tuple[Tensor, ...]
     test: Callable[[], Split] | None = None
     inputs: Sequence[str] = ("input",)
@@ -64,6 +76,9 @@ class Task:
     facts: Mapping[str, Any] = field(default_factory=dict)  # kept with the model (e.g. scaling)
     predicts: PredictionKind | None = None
     blocks: Sequence[nn.Module] = ()
+    weigh: Callable[[Tensor], Tensor | int] = len
+    keep: Callable[[Any, Tensor], tuple[Tensor, Tensor]] | None = None
+    open_axes: Sequence[Mapping[int, str]] = ()
 
 
 def prediction_kind(task: Task, targets: Tensor) -> PredictionKind:

@@ -96,7 +96,7 @@ class Trainer:
                 DeviceLock(device) as lock,
                 checkpointed_blocks(task.blocks, wanted=self.settings.gradient_checkpointing),
             ):
-                check_memory(task, self.settings, device, job.gpu_share)
+                check_memory(task.model, self.settings, device, job.gpu_share, (task.train, task.validation))
                 return _Fit(self.settings, task, context, device, lock, team or Alone()).run()
         finally:
             release_memory(device)
@@ -138,6 +138,7 @@ class _Fit:
             Precision(settings.precision, device),
             settings.grad_clip,
             team=team,
+            weigh=task.weigh,
         )
         self.schedule = Schedule.over(settings, epochs=self.job.epochs, updates_per_epoch=self.updates_per_epoch)
         self.state = RunState(self.job, settings, task, self.updater, device, WorkClock(lock).now)
@@ -253,7 +254,9 @@ class _Fit:
         with preserved_rng(self.device):
             self._note_skipped(epoch)
             metrics = {**epoch.totals.metrics(), **metrics, "epoch_s": epoch_s}
-            metrics["epoch_samples_per_s"] = epoch.totals.samples / max(epoch.totals.seconds, 1e-9)
+            train_s = max(epoch.totals.seconds, 1e-9)
+            metrics["epoch_samples_per_s"] = epoch.totals.samples / train_s
+            metrics["data_wait_share"] = min(1.0, epoch.totals.waited_s / train_s)
             metrics["epoch_memory_mb"] = memory_mb(self.device)
             metrics.update(device_use(self.device), **self.device_watch.take())
             if not state.measured:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,12 +13,14 @@ from hpo.training.batches import Batch
 from hpo.training.precision import Precision
 from hpo.training.team.alone import Alone, Team
 
-Loss = Callable[[Tensor, Tensor], Tensor]
+Loss = Callable[[Any, Tensor], Tensor]
+Weigh = Callable[[Tensor], Tensor | int]
 
 
 class Updater:
     """Applies updates to ``model``.
 
+    ``weigh(target)`` is how much a batch counts beside others (``Task.weigh``).
     ``parts``: into how many pieces each batch is cut on its way through the model, so that
     less memory is needed for the same update. Where batch norm learns from a piece, it has
     at least two samples.
@@ -33,8 +36,10 @@ class Updater:
         *,
         parts: int = 1,
         team: Team | None = None,
+        weigh: Weigh = len,
     ) -> None:
         self.model, self.loss, self.optimizer, self.precision = model, loss, optimizer, precision
+        self._weigh = weigh
         self.grad_clip, self.parts, self.team = grad_clip, parts, team or Alone()
         self._least = 2 if any(isinstance(module, _BatchNorm) for module in model.modules()) else 1
         self._parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -46,7 +51,7 @@ class Updater:
     def update(self, group: Sequence[Batch]) -> tuple[Tensor, Tensor]:
         """One optimiser step over all batches of ``group``, as if they were one batch.
 
-        Returns the mean loss over the group's samples (in a team: this process's share of
+        Returns the mean loss over the group (in a team: this process's share of
         it) and the gradient norm before clipping, both scalars left on the device: reading
         them would make it wait. A norm that is not finite means, with fp16, that the scaler
         dropped the step.
@@ -68,13 +73,17 @@ class Updater:
         """Add the gradients of the group's mean loss to those that are there; gives that loss."""
         if len(group) == 1 and self.parts == 1 and self.team.size == 1:
             return self._backward(group[0], None)
-        samples = sum(len(batch[-1]) for batch in group)
+        whole = self.weight(group)
         pieces = [piece for batch in group for piece in self.pieces(batch)]
         losses = []
         for i, (piece, rows) in enumerate(pieces):
             with self.team.syncing(i == len(pieces) - 1):
-                losses.append(self._backward(piece, rows / samples))
+                losses.append(self._backward(piece, self._weigh(piece[-1]) / whole if rows else 0.0))
         return torch.stack(losses).sum()
+
+    def weight(self, group: Sequence[Batch]) -> Tensor | int:
+        """How much the batches of ``group`` count together."""
+        return sum(self._weigh(batch[-1]) for batch in group)
 
     def pieces(self, batch: Batch) -> Sequence[tuple[Batch, int]]:
         """What of a batch goes through the model at a time, the largest first, and how many rows of each count."""
@@ -85,7 +94,7 @@ class Updater:
         for parameter in self._parameters:
             parameter.grad = None
 
-    def _backward(self, batch: Batch, share: float | None) -> Tensor:
+    def _backward(self, batch: Batch, share: Tensor | float | None) -> Tensor:
         with self.precision.autocast():
             output = self.model(*batch[:-1])
         loss = self.loss(self.precision.widen(output), batch[-1])

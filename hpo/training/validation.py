@@ -49,6 +49,8 @@ class Validation:
                     updater.precision,
                     between,
                     updater.team,
+                    weigh=state.task.weigh,
+                    keep=state.task.keep,
                 )
                 state.rng_before = None
                 return {"val_loss": metrics.pop("loss"), **metrics}, outputs, targets

@@ -188,7 +188,7 @@ def test_only_tensors_are_kept_on_a_gpu() -> None:
         (925.0, "cuda", 1, Result.OK, "healthy use"),
         (951.0, "cuda", 1, Result.WARNING, "Above 95%"),
         (1001.0, "cuda", 1, Result.FAILED, "does not fit"),
-        (1001.0, "cpu", 1, Result.WARNING, "does not fit"),
+        (1001.0, "cpu", 1, Result.FAILED, "does not fit"),
         (400.0, "cpu", 3, Result.WARNING, "120.0%"),
     ],
 )

@@ -106,7 +106,7 @@ def test_where_the_last_epoch_counts_a_time_limit_within_the_next_one_does_not_t
             return super().forward(x)
 
     trial, task = Trial(tmp_path, epochs=1000, report="last"), make_task(model=Slow(4, 1))
-    outcome = trial.fit(task, make_settings(time_limit=0.5))
+    outcome = trial.fit(task, make_settings(batch_size=1, time_limit=1.2))
     assert outcome.reason.kind is StopKind.TIME_LIMIT
     last, best = checkpoints.read(tmp_path / "last.pt"), checkpoints.read(tmp_path / "best.pt")
     assert last["updates"] > 0  # it was left in the middle of an epoch

@@ -9,13 +9,13 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, default_collate
 
 from hpo.errors import HpoError
 from hpo.training.batches import Batch, make_batches
@@ -120,7 +120,7 @@ def check_samples(split: Split, name: str, batch_size: int, seed: int, classes: 
         parts = _loaded(split.data, index, name)
         own = (index, _shapes(parts))
         first = first or own
-        _check_alike(split.data, first, own, name, batch_size)
+        _check_alike(split, first, own, name, batch_size)
         _check_values([part[None] for part in parts], classes, partial(_in_split, name, index))
         looked += 1
     return f"{looked} of {len(split)}" if looked < len(split) else f"all {looked}"
@@ -149,14 +149,14 @@ def _check_rows(tensors: Batch, name: str, classes: int | None) -> str:
 
 
 def _check_alike(
-    data: Dataset[Any], first: tuple[int, Shapes], other: tuple[int, Shapes], name: str, batch_size: int
+    split: Split, first: tuple[int, Shapes], other: tuple[int, Shapes], name: str, batch_size: int
 ) -> None:
     """Other shapes are fine where they go into one batch all the same, as padded sequences do."""
     (a, usual), (b, shapes) = first, other
     if shapes == usual:
         return
     same_axes = [len(shape) for shape in shapes] == [len(shape) for shape in usual]
-    if same_axes and (batch_size == 1 or _go_together(data, a, b)):
+    if same_axes and (batch_size == 1 or _go_together(split, a, b)):
         return
     raise Fault(
         f"{name} sample {b} {_odd(shapes, usual)} (as sample {a} has); bring all samples to one shape, or drop it",
@@ -175,9 +175,9 @@ def _odd(shapes: Shapes, usual: Shapes) -> str:
     return f"has {_part_name(i, len(shapes))} of shape {shapes[i]}, not {usual[i]}"
 
 
-def _go_together(data: Dataset[Any], a: int, b: int) -> bool:
+def _go_together(split: Split, a: int, b: int) -> bool:
     try:
-        next(make_batches(Split(_Pair(data, a, b)), "paired", 2, _CPU).epoch(0))
+        next(make_batches(replace(split, data=_Pair(split.data, a, b)), "paired", 2, _CPU).epoch(0))
     except Exception:  # that is the answer; what is wrong is said by the caller
         return False
     return True
@@ -322,7 +322,11 @@ def _numbered(split: Split) -> Split:
     """The same data with every sample's number as its first part."""
     if isinstance(split.data, tuple):
         return Split((torch.arange(len(split)), *split.data))
-    return Split(_Numbered(split.data))
+    return Split(_Numbered(split.data), collate=partial(_collate_numbered, split.collate or default_collate))
+
+
+def _collate_numbered(collate: Callable[..., Batch], items: Sequence[tuple[Any, ...]]) -> Batch:
+    return torch.tensor([number for number, *_ in items]), *collate([tuple(parts) for _, *parts in items])
 
 
 class _Numbered(Dataset[Any]):
@@ -353,7 +357,7 @@ class _Numbered(Dataset[Any]):
 class _Pair(Dataset[Any]):
     """Two items of a data set."""
 
-    def __init__(self, data: Dataset[Any], a: int, b: int) -> None:
+    def __init__(self, data: Any, a: int, b: int) -> None:
         self._data, self._picked = data, (a, b)
 
     def __len__(self) -> int:

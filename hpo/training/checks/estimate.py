@@ -22,7 +22,7 @@ from hpo.training.checks.tensor_tracker import tensor_tracker
 from hpo.training.evaluate import eval_mode
 from hpo.training.meters import median_s
 from hpo.training.settings import TrainerSettings
-from hpo.training.task import Split, Task
+from hpo.training.task import Split
 from hpo.training.update import Updater, groups
 
 # bitsandbytes keeps both moments of AdamW in one byte a weight, with a float32 scale for every
@@ -195,8 +195,8 @@ def judge_memory(estimate: MemoryEstimate, available: float | None, kind: str, w
 
     Args:
         available: MB of the device, None where nobody knows.
-        kind: ``cuda`` or ``cpu``. Too much is a failure on a GPU where no smaller batch
-            would help; else training halves its batch, and a CPU may swap: a warning.
+        kind: ``cuda`` or ``cpu``. Too much is a failure where no smaller batch would help
+            a single trial; else training halves its batch, and a CPU may swap: a warning.
         workers: trials that share the memory at once.
     """
     several = f" a trial, {workers} at once" if workers > 1 else ""
@@ -206,7 +206,7 @@ def judge_memory(estimate: MemoryEstimate, available: float | None, kind: str, w
     share = estimate.total_mb * workers / available
     told += f"; {share:.1%} of {_mb(available)} {'of the GPU' if kind == 'cuda' else 'free'}"
     if share > 1:
-        hopeless = kind == "cuda" and (estimate.kept_mb * workers > available or estimate.activations_mb is None)
+        hopeless = estimate.kept_mb * (workers if kind == "cuda" else 1) > available
         result = Result.FAILED if hopeless else Result.WARNING
         return result, f"{told}. It does not fit: {_way_out(estimate)}."
     if share > _TIGHT:
@@ -214,13 +214,21 @@ def judge_memory(estimate: MemoryEstimate, available: float | None, kind: str, w
     return Result.OK, f"{told}{', healthy use' if share >= _HEALTHY else ''}."
 
 
-def check_memory(task: Task, settings: TrainerSettings, device: torch.device, gpu_share: float) -> None:
+def check_memory(
+    model: nn.Module,
+    settings: TrainerSettings,
+    device: torch.device,
+    gpu_share: float,
+    splits: tuple[Split, ...] = (),
+) -> None:
     """Refuse a trial whose weights, gradients, optimiser state and data alone are more than its device has.
+
+    ``model`` may be an outline on the meta device, which takes no memory itself.
 
     Raises:
         OutOfMemory: they are.
     """
-    estimate = replace(memory_of(task.model, settings), data_mb=data_mb((task.train, task.validation), device))
+    estimate = replace(memory_of(model, settings), data_mb=data_mb(splits, device))
     available = available_mb(device, gpu_share)
     if available is not None and estimate.kept_mb > available:
         whose = f"its share of the GPU is {_mb(available)}" if device.type == "cuda" else f"{_mb(available)} are free"

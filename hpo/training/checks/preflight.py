@@ -7,7 +7,7 @@ What it looks at in the data stands in ``data_checks``, what it reckons in ``est
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from hpo.errors import TrialFailed
+from hpo.training import outputs
 from hpo.training.batches import Batch, Loading, check_accumulation, make_batches
 from hpo.training.blocks import checkpointed_blocks
 from hpo.training.checks.data import Fault, Told, check_batches, check_samples, class_count, reason
@@ -79,14 +80,12 @@ def _fit(task: Task, batch: Batch, precision: Precision) -> tuple[str, float]:
         with eval_mode(task.model), torch.no_grad():
             with precision.autocast():
                 output = task.model(*inputs)
-            if not isinstance(output, torch.Tensor):
-                raise TypeError(f"the model must return one tensor, not {type(output).__name__}")
-            shapes += f", output {tuple(output.shape)}"
-            same = output.shape == target.shape or output.numel() != target.numel() or not target.is_floating_point()
-            if not same:
+            shapes += f", output {outputs.shapes(output)}"
+            if isinstance(output, Tensor) and _would_broadcast(output, target):
                 raise ValueError("output and target hold the same numbers in other shapes and would be broadcast")
-            if output.ndim == 0 or len(output) != len(target):
-                raise ValueError(f"there must be one output per sample, {len(target)} of them")
+            outputs.check(output, len(target))
+            if isinstance(output, Mapping) and task.keep is None:
+                raise ValueError("where the model returns several tensors, Task.keep must say what metrics get of them")
             loss = task.loss(precision.widen(output), target)
             if loss.ndim != 0:
                 raise ValueError(f"the loss must be one number, the mean over the batch, not {tuple(loss.shape)}")
@@ -95,10 +94,23 @@ def _fit(task: Task, batch: Batch, precision: Precision) -> tuple[str, float]:
         raise TrialFailed(f"Model and data do not fit: {error}. Shapes: {shapes}.") from error
 
 
+def _would_broadcast(output: Tensor, target: Tensor) -> bool:
+    same = output.shape == target.shape or output.numel() != target.numel()
+    return not same and target.is_floating_point()
+
+
 def preflight(
-    build: Callable[[], Task], settings: TrainerSettings, extent: Extent, *, seed: int = 0, deterministic: bool = False
+    build: Callable[[], Task],
+    settings: TrainerSettings,
+    extent: Extent,
+    *,
+    seed: int = 0,
+    deterministic: bool = False,
+    outline: Callable[[], nn.Module | None] = lambda: None,
 ) -> Preflight:
     """Every check on the task that ``build`` makes, on the device that a trial of ``extent`` would get.
+
+    Where ``outline`` gives the model on the meta device, one that cannot fit is never built.
 
     Works on a copy of the model, with a fresh optimiser and generators of its own: what
     later runs in this process is not changed by it. Never raises for what is wrong with
@@ -112,7 +124,7 @@ def preflight(
             DeviceLock(device) as lock,
             ExitStack() as stack,
         ):
-            return _Flight(settings, extent, device, seed, lock.pause_if_wanted, stack).run(build)
+            return _Flight(settings, extent, device, seed, lock.pause_if_wanted, stack).run(build, outline)
     finally:
         release_memory(device)
 
@@ -138,10 +150,15 @@ class _Flight:
         self._findings: dict[str, Finding] = {}
         self._available_mb = available_mb(device, extent.gpus)  # before the model takes its part
 
-    def run(self, build: Callable[[], Task]) -> Preflight:
+    def run(self, build: Callable[[], Task], outline: Callable[[], nn.Module | None]) -> Preflight:
         if self.extent.gpus > 0 and self.device.type == "cpu":
             told = f"resources.gpus is {self.extent.gpus:g}, but torch sees no GPU here; the CPU stood in for it."
             self._findings["device"] = Finding("device", Result.WARNING, told)
+        self._do("memory", lambda: self._outlined(outline))
+        if self._findings["memory"].result is Result.FAILED:
+            others = [name for name in CHECKS if name not in self._findings and name != "device"]
+            self._skip(others, "the model cannot be had")
+            return self._found()
         self._do("task", lambda: self._build(build))
         self._do("batches", self._batches, "task")
         self._do("samples", self._samples, "task")
@@ -153,6 +170,9 @@ class _Flight:
             self._do("gradients", self._gradients, "shapes")
             self._do("memory", self._measured, "gradients")
             self._do("time", self._time, "gradients", "memory", "samples")
+        return self._found()
+
+    def _found(self) -> Preflight:
         return Preflight(tuple(self._findings[name] for name in CHECKS if name in self._findings))
 
     def _do(self, name: str, check: Callable[[], Told | Finding], *needs: str) -> None:
@@ -176,6 +196,15 @@ class _Flight:
             self._findings[name] = Finding(name, Result.SKIPPED, f"not looked at, because {why}.")
 
     # The checks, in the order in which they run
+
+    def _outlined(self, outline: Callable[[], nn.Module | None]) -> Told | Finding:
+        """The memory of a model before it exists."""
+        model = outline()
+        return (
+            Told("counted once the model is there")
+            if model is None
+            else self._judged(memory_of(model, self.settings), 0.0)
+        )
 
     def _build(self, build: Callable[[], Task]) -> Told:
         self.task = task = build()
@@ -209,7 +238,8 @@ class _Flight:
         try:
             target = data[-1][:1] if isinstance(data, tuple) else torch.as_tensor(data[0][-1])[None]
             with eval_mode(self.task.model), torch.no_grad():
-                return class_count(self.task.model(*self.task.example), target)
+                output = self.task.model(*self.task.example)
+            return class_count(output, target) if isinstance(output, Tensor) else None
         except Exception:  # what is wrong is told by the check that it belongs to
             return None
 
@@ -279,7 +309,7 @@ class _Flight:
 
     def _counted(self) -> Finding:
         """What can be known of the memory before anything is put on the device."""
-        return self._judged(memory_of(self.task.model, self.settings))
+        return self._judged(memory_of(self.task.model, self.settings), self._data_mb)
 
     def _measured(self) -> Finding:
         self.updater.update([self.batch])  # the optimiser's state exists from then on
@@ -288,12 +318,15 @@ class _Flight:
         counted = memory_of(self.task.model, self.settings)
         estimate = with_activations(counted, self.updater, piece, accumulation=self.settings.accumulation)
         self.updater.clear()
-        return self._judged(estimate)
+        return self._judged(estimate, self._data_mb)
 
-    def _judged(self, estimate: MemoryEstimate) -> Finding:
+    @property
+    def _data_mb(self) -> float:
+        return data_mb((self.task.train, self.task.validation), self.device)
+
+    def _judged(self, estimate: MemoryEstimate, kept_of_data_mb: float) -> Finding:
         available = self._available_mb
-        kept = data_mb((self.task.train, self.task.validation), self.device)
-        estimate = replace(estimate, data_mb=kept)
+        estimate = replace(estimate, data_mb=kept_of_data_mb)
         # Of a GPU each trial has its own share already.
         at_once = self.extent.workers if self.device.type == "cpu" else 1
         result, told = judge_memory(estimate, available, self.device.type, at_once)
