@@ -3,50 +3,33 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
+from small import DIGITS, SMALL, find
 
 from hpo.errors import UnknownName
 from objectives import registry
 from objectives.analytic.functions import FUNCTIONS
 from objectives.base import Objective, TrainingObjective
-from objectives.quality_regression.data import TYPES
-
-EXAMPLES = str(Path(__file__).parents[2] / "examples")
-DIGITS = "my_digits:Digits"
 
 
-@pytest.fixture(scope="module")
-def logos(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """400 made-up records of 100 logos."""
-    rng = np.random.default_rng(0)
-    path = tmp_path_factory.mktemp("data") / "logos.npz"
-    logo = np.arange(400) // 4
-    np.savez(
-        path,
-        logo_id=logo.astype(str),
-        features=rng.random((400, 2048), dtype=np.float32),
-        settings=rng.random((400, 8), dtype=np.float32),
-        ssim=rng.random(400, dtype=np.float32),
-        logo_type=np.array(TYPES)[logo % 4],
-    )
-    return {"path": str(path), "min_records": 100}
-
-
-# The trials of ``recorded`` were run elsewhere: it has nothing to compute a baseline from.
-@pytest.fixture(params=[*(name for name in registry.names() if name != "recorded"), DIGITS])
-def case(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> tuple[Objective, Mapping[str, Any]]:
+@pytest.fixture(scope="module", params=SMALL)
+def case(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Objective, Mapping[str, Any]]]:
     """An objective, and data that it can use."""
-    objective = registry.find(request.param, EXAMPLES)
-    if request.param != "quality_regression":
-        return objective, objective.default_data
-    monkeypatch.setattr("objectives.quality_regression.baselines.TREES", 3)
-    return objective, request.getfixturevalue("logos")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("objectives.quality_regression.baselines.TREES", 3)
+        objective = find(request.param)
+        yield objective, {**objective.default_data, **SMALL[request.param](tmp_path_factory.mktemp("data"))}
+
+
+def test_every_built_in_objective_is_tried() -> None:
+    assert set(registry.names()) - {"recorded"} == set(SMALL) - {DIGITS}
 
 
 def test_there_are_two_or_more_and_all_are_judged(case: tuple[Objective, Mapping[str, Any]]) -> None:
@@ -115,7 +98,7 @@ def test_the_best_of_twenty_is_no_worse_than_a_point_at_random(function: str) ->
 
 
 def test_the_majority_class_reads_as_many_digits_as_there_are_of_it() -> None:
-    found = registry.find(DIGITS, EXAMPLES).baselines({}, 0, "validation")
+    found = find(DIGITS).baselines({}, 0, "validation")
     digits = load_digits().target
     assert found["majority"]["val_accuracy"] <= np.bincount(digits).max() / 350
     assert found["majority"]["val_loss"] == pytest.approx(math.log(10), abs=0.02)

@@ -1,0 +1,204 @@
+"""What every training objective must keep, ours and the README's example: one class of tests over all of them."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from small import DIGITS, SMALL, find
+
+from hpo.errors import DataError, UserError
+from hpo.export.forward import first_rows, in_order, load_weights_strictly
+from hpo.training.checks.findings import Result
+from hpo.training.checks.preflight import Extent, preflight
+from hpo.training.settings import WARM_UPS, TrainerSettings
+from hpo.training.task import Task
+from hpo.training.trainer import Trainer
+from hpo.trial import GO_ON, Goal, Job, Point, TrialContext
+from objectives.base import TRAINER_METRICS, TrainingObjective
+
+EXTENT = Extent(epochs=1, trials=1)
+
+
+@dataclass
+class Case:
+    """A training objective with data that it can use."""
+
+    name: str
+    objective: TrainingObjective
+    data: Mapping[str, Any]
+
+    def job(self, folder: Path | str = "nowhere", **changes: Any) -> Job:
+        goal = Goal(self.objective.default_goals[0])
+        fields = {"seed": 5, "data_seed": 2, "deterministic": True, **changes}
+        return Job(
+            study="study", series="search", number=0, objective=self.name, params=self.params, data=dict(self.data),
+            trainer=self.settings, goals=(goal,), monitor=goal, epochs=1, folder=str(folder), **fields,
+        )  # fmt: skip
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """What people pick by hand; of an example that says nothing, the lowest and the first."""
+        space = self.objective.space_for(self.data)
+        lowest = {name: p.choices[0] if hasattr(p, "choices") else p.low for name, p in space.items()}
+        return {**lowest, **self.objective.default_params}
+
+    @property
+    def settings(self) -> TrainerSettings:
+        given = {name: value for name, value in self.objective.default_trainer.items() if name not in WARM_UPS}
+        return TrainerSettings.layered(given, {"threads": 1, "checkpoint_every": 1, "accumulation": 1})
+
+    def task(self, **changes: Any) -> Task:
+        return self.objective.task(self.job(**changes))
+
+    def trial(self, folder: Path, **changes: Any) -> tuple[dict[str, float], Task]:
+        """One epoch; the metrics it reported together with those of the outcome, and the trained task."""
+        folder.mkdir()
+        points: list[Point] = []
+        job = self.job(folder, **changes)
+        task = self.objective.task(job)
+
+        def send(point: Point) -> Any:
+            points.append(point)
+            return GO_ON
+
+        outcome = Trainer(job.trainer.with_params(job.params)).fit(task, TrialContext(job, send))
+        return {**points[-1].metrics, **outcome.metrics}, task
+
+
+@pytest.fixture(scope="module", params=[name for name in SMALL if isinstance(find(name), TrainingObjective)])
+def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Case:
+    objective = find(request.param)
+    assert isinstance(objective, TrainingObjective)
+    return Case(request.param, objective, SMALL[request.param](tmp_path_factory.mktemp("data")))
+
+
+@pytest.fixture(scope="module")
+def trained(case: Case, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, float], Task]:
+    return case.trial(tmp_path_factory.mktemp("trial") / "it", use_test=True)
+
+
+def test_the_data_has_a_fingerprint_and_counts(case: Case) -> None:
+    facts = case.objective.check_data(case.data)
+    assert facts == case.objective.check_data(dict(case.data))
+    assert len(facts.fingerprint) >= 16
+    if case.name != DIGITS:
+        assert facts.counts and all(isinstance(count, int) and count >= 0 for count in facts.counts.values())
+
+
+def test_a_field_that_the_data_does_not_have_is_refused_by_name(case: Case) -> None:
+    if case.name == DIGITS:
+        pytest.skip("takes no data")
+    with pytest.raises(UserError, match="colour"):
+        case.objective.check_data({**case.data, "colour": "red"})
+
+
+def test_a_missing_file_is_one_clear_error_that_names_it(case: Case, tmp_path: Path) -> None:
+    if "path" not in case.objective.default_data:
+        pytest.skip("reads no file")
+    with pytest.raises(DataError, match="nothing-here"):
+        case.objective.check_data({**case.data, "path": str(tmp_path / "nothing-here")})
+
+
+def test_an_option_that_the_maker_does_not_have_is_refused_by_name(case: Case, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="colour|makes no data"):
+        case.objective.make_data(tmp_path / "out", seed=1, colour="red")
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_hand_picked_point_is_whole_and_lies_in_the_space(case: Case) -> None:
+    case.objective.space_for(case.data).check(case.params)
+
+
+def test_no_id_stands_in_two_parts_and_the_seed_decides(case: Case) -> None:
+    parts = case.objective.split_ids(case.data, 2)
+    if not parts and case.name == DIGITS:
+        pytest.skip("keeps no split")
+    assert set(parts) == {"train", "validation", "test"}
+    everyone = [one for ids in parts.values() for one in ids]
+    assert len(everyone) == len(set(everyone))
+    assert all(ids for ids in parts.values())
+    assert parts == case.objective.split_ids(case.data, 2)
+    assert parts != case.objective.split_ids(case.data, 3)
+
+
+def test_the_seed_alone_decides_the_weights(case: Case) -> None:
+    first, same, other = (case.task(seed=seed).model.state_dict() for seed in (5, 5, 6))
+    assert all(torch.equal(value, same[name]) for name, value in first.items())
+    assert any(not torch.equal(value, other[name]) for name, value in first.items())
+
+
+def test_the_pre_flight_finds_nothing_wrong(case: Case) -> None:
+    job = case.job()
+    found = preflight(
+        lambda: case.objective.task(job), job.trainer.with_params(job.params), EXTENT,
+        outline=lambda: case.objective.outline(job),
+    )  # fmt: skip
+    assert [(one.name, one.message) for one in found.findings if one.result is Result.FAILED] == []
+
+
+def test_an_outline_is_the_model_without_its_memory(case: Case) -> None:
+    outline = case.objective.outline(case.job())
+    if outline is None:
+        pytest.skip("small enough to be built")
+    assert all(parameter.is_meta for parameter in outline.parameters())
+    assert _shapes(outline) == _shapes(case.task().model)
+
+
+def _shapes(model: torch.nn.Module) -> dict[str, tuple[tuple[int, ...], bool]]:
+    return {name: (tuple(value.shape), value.requires_grad) for name, value in model.named_parameters()}
+
+
+def test_what_a_trial_reports_is_what_the_objective_says(case: Case, trained: tuple[dict[str, float], Task]) -> None:
+    reported, _ = trained
+    known = set(case.objective.metrics_for(case.data))
+    tested = {f"test_{name.removeprefix('val_')}" for name in known if name.startswith("val_")}
+    assert set(reported) <= known | tested
+    own = {name for name in case.objective.default_goals if not TRAINER_METRICS.get(name, None)}
+    assert {*own, "val_loss", "train_loss", "test_loss"} <= set(reported)
+    assert math.isfinite(reported["val_loss"]) and math.isfinite(reported["train_loss"])
+
+
+def test_the_test_set_is_read_by_retraining_alone(case: Case, tmp_path: Path) -> None:
+    reported, _ = case.trial(tmp_path / "a")
+    assert not [name for name in reported if name.startswith("test_")]
+
+
+def test_the_same_seed_trains_the_same_bits(case: Case, trained: tuple[dict[str, float], Task], tmp_path: Path) -> None:
+    _, first = trained
+    _, again = case.trial(tmp_path / "again")
+    weights = again.model.state_dict()
+    assert all(torch.equal(value, weights[name]) for name, value in first.model.state_dict().items())
+
+
+def test_the_model_is_built_again_from_its_facts_without_data(
+    case: Case, trained: tuple[dict[str, float], Task]
+) -> None:
+    _, task = trained
+    rebuilt = case.objective.model(case.params, json.loads(json.dumps(dict(task.facts))))
+    load_weights_strictly(rebuilt, task.model.state_dict())
+    task.model.eval()
+    inputs = first_rows(task.validation, 3, task.inputs)
+    with torch.no_grad():
+        said, again = (in_order(model(*inputs), task.outputs) for model in (task.model, rebuilt))
+    for one, other in zip(said, again, strict=True):
+        torch.testing.assert_close(one, other)
+        assert len(one) == 3
+
+
+def test_a_sample_alone_is_what_it_is_among_others(case: Case, trained: tuple[dict[str, float], Task]) -> None:
+    """Neither batch norm in training mode nor padding may leak from one sample into another."""
+    _, task = trained
+    task.model.eval()
+    inputs = first_rows(task.validation, 4, task.inputs)
+    with torch.no_grad():
+        (together, *_) = in_order(task.model(*inputs), task.outputs)
+        (alone, *_) = in_order(task.model(*(part[2:3] for part in inputs)), task.outputs)
+    np.testing.assert_allclose(together[2].numpy(), alone[0].numpy(), atol=2e-5, rtol=1e-4)
