@@ -17,7 +17,7 @@ DEMO_ENV := HPO_STORAGE=sqlite:///$(DEMO)/hpo.db HPO_RUNS=$(DEMO)/runs
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-full lint format clean distclean
+.PHONY: help setup demo test test-slow test-systems test-full lint format clean distclean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 18
@@ -69,6 +69,9 @@ test: $(READY) ## the tests, without the slow matrix (under 10 minutes on 2 core
 
 test-slow: $(READY) ## the slow matrix alone, one test at a time
 	@$(BIN)/pytest -m slow; code=$$?; test $$code -eq 5 || exit $$code
+
+test-systems: $(READY) ## every system from its data to a verified bundle, in two short trials each (5 minutes)
+	$(BIN)/pytest -n $(WORKERS) -m slow tests/test_systems.py -k short_trials
 
 test-full: test test-slow ## all tests
 
