@@ -153,6 +153,9 @@ def unbroken(folder: Path) -> list[tuple[Any, ...]]:
     return trials_of(url)
 
 
+@pytest.mark.parametrize(
+    "storage_url", ["sqlite", "postgresql", pytest.param("mysql", marks=pytest.mark.slow)], indirect=True
+)
 def test_kills_of_the_driver_lose_and_double_nothing(tmp_path: Path, storage_url: str) -> None:
     write(tmp_path, **FIELDS)
     kill_until_done(tmp_path, storage_url, 5 if "sqlite" in storage_url else 3, seed=1, settle_s=1.0)
@@ -316,7 +319,8 @@ def test_a_trial_of_another_machines_launch_begins_again_where_its_folder_cannot
 
 
 def test_a_first_ctrl_c_stops_at_the_next_step_and_says_how_to_go_on(tmp_path: Path, sqlite_url: str) -> None:
-    write(tmp_path, **{**FIELDS, "data": {"function": "zdt1", "dims": 4, "epoch_s": 0.05}})
+    budget = {"trials": 2, "epochs": 1000}  # so that no trial ends by itself meanwhile
+    write(tmp_path, **{**FIELDS, "data": {"function": "zdt1", "dims": 4, "epoch_s": 0.05}, "budget": budget})
     process = start(tmp_path, sqlite_url)
     wait_for_points(sqlite_url, process)
     process.send_signal(signal.SIGINT)

@@ -149,7 +149,11 @@ def trials_of(url: str) -> list[tuple[Any, ...]]:
 
 
 @pytest.mark.parametrize(
-    ("sampler", "pruner"), [*((s, "median") for s in SAMPLERS if s != "tpe"), *(("tpe", p) for p in PRUNERS)]
+    ("sampler", "pruner"),
+    [
+        *(pytest.param(s, "median", marks=[pytest.mark.slow] if s == "gp" else []) for s in SAMPLERS if s != "tpe"),
+        *(("tpe", p) for p in PRUNERS),
+    ],
 )
 def test_a_study_is_the_same_for_any_workers_speeds_and_kills(tmp_path: Path, sampler: str, pruner: str) -> None:
     plan, text = plan_of(tmp_path, sampler, pruner)

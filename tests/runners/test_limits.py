@@ -102,7 +102,11 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hpo.runners.ray_tune.driving.GRACE_S", 0.3)
 
 
-WAYS = [("inline", "asleep"), ("ray", "asleep"), ("ray", "with the lock held")]
+WAYS = [
+    ("inline", "asleep"),
+    pytest.param("ray", "asleep", marks=pytest.mark.slow),
+    ("ray", "with the lock held"),
+]
 
 
 @pytest.mark.ray
@@ -145,6 +149,7 @@ class TestHanging:
         assert (trial.state, trial.reason.kind) == (TrialState.COMPLETE, StopKind.TIME_LIMIT)
         assert f"{trial.last_step} of 1000 epochs" in trial.reason.message
 
+    @pytest.mark.slow
     def test_what_a_dead_worker_had_spent_counts(self, tmp_path: Path, sqlite_url: str) -> None:
         (tmp_path / "spending.py").write_text(
             "import os, signal, time\n"

@@ -112,7 +112,7 @@ def test_tpe_keeps_away_from_where_memory_ran_out_and_ignores_other_failures(kin
     assert (sum(above[20:]) < 35) == (kind is StopKind.OUT_OF_MEMORY)
 
 
-@pytest.mark.parametrize("name", ["tpe", "nsga2", "nsga3", "gp"])
+@pytest.mark.parametrize("name", ["tpe", "nsga2", "nsga3", pytest.param("gp", marks=pytest.mark.slow)])
 def test_samplers_that_learn_from_constraints_stay_where_they_are_kept(name: str) -> None:
     """The loss falls with x, and x <= 0.4 is the constraint: told of it, few go beyond."""
 
