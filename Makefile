@@ -6,6 +6,8 @@ WORKERS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+TIMM := .venv-timm
+TIMM_READY := $(TIMM)/.ready
 
 DEMO := demo
 DEMO_STUDY := examples/logo-quality.yaml
@@ -17,7 +19,7 @@ DEMO_ENV := HPO_STORAGE=sqlite:///$(DEMO)/hpo.db HPO_RUNS=$(DEMO)/runs
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-systems test-full lint format clean distclean
+.PHONY: help setup demo test test-slow test-systems test-timm test-full lint format clean distclean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 18
@@ -73,6 +75,18 @@ test-slow: $(READY) ## the slow matrix alone, one test at a time
 test-systems: $(READY) ## every system from its data to a verified bundle, in two short trials each (5 minutes)
 	$(BIN)/pytest -n $(WORKERS) -m slow tests/test_systems.py -k short_trials
 
+test-timm: $(TIMM_READY) ## the models of timm, in an environment of their own (a minute)
+	$(TIMM)/bin/python -m pytest tests/timm
+
+# torchvision, which timm needs, does not go with a torch for CPUs, and harms others by being there (tests/timm/conftest.py).
+# So it has an environment of its own, which finds everything else in $(VENV).
+$(TIMM_READY): $(READY)
+	@$(PYTHON) -m venv --clear --without-pip $(TIMM)
+	@$(BIN)/python -c 'import sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))' \
+	  > $$($(TIMM)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/hpo-venv.pth
+	@$(BIN)/python -m pip --python $(TIMM)/bin/python install -q --no-deps -c constraints.txt timm torchvision
+	@touch $@
+
 test-full: test test-slow ## all tests
 
 lint: $(READY) ## ruff and mypy
@@ -89,4 +103,4 @@ clean: ## remove caches and build leftovers
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
 distclean: clean ## remove .venv and what the demo made, too
-	rm -rf $(VENV) $(DEMO) $(DEMO_DATA) $(DEMO_DATA).parts
+	rm -rf $(VENV) $(TIMM) $(DEMO) $(DEMO_DATA) $(DEMO_DATA).parts

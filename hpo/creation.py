@@ -84,6 +84,7 @@ def create(studies: Studies, plan: Plan, text: str, runs: Path, imported: Portab
         say(f"hpo: Warm start from study {plan.spec.warm_start.study!r}: {warm}.")
     (folder / MARKER).write_text(record.created_at, encoding="utf-8")
     _keep_split(studies, study, plan)
+    _keep_notes(studies, study, plan)
     return study
 
 
@@ -135,3 +136,13 @@ def _keep_split(studies: Studies, study: StoredStudy, plan: Plan) -> None:
     if parts:
         sizes = ", ".join(f"{len(ids)} {part}" for part, ids in parts.items())
         studies.add_event(study, Event("split", f"data seed {plan.spec.seed}: {sizes}", parts))
+
+
+def _keep_notes(studies: Studies, study: StoredStudy, plan: Plan) -> None:
+    """Remember what the check of the data found worth telling, and what it left out."""
+    facts = plan.data_facts
+    if facts is None or not facts.notes:
+        return
+    told = " ".join(facts.notes)
+    say(f"hpo: {told}")
+    studies.add_event(study, Event("data", told, {"counts": dict(facts.counts), "left_out": dict(facts.left_out)}))

@@ -14,7 +14,7 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import IO, TYPE_CHECKING, Protocol
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from hpo import durable
@@ -46,6 +46,9 @@ class Place(Protocol):
 
     def take(self, name: str, scratch: Path) -> Path:
         """A file that has the content of ``name``: itself, or a copy in the folder ``scratch``."""
+
+    def open(self, name: str) -> IO[bytes]:
+        """A file to read from, at any place in it; of a distant one only what is read is fetched."""
 
     def remove(self, name: str) -> None:
         """Delete a file, where there is one."""
@@ -107,6 +110,9 @@ class Folder:
     def take(self, name: str, scratch: Path) -> Path:
         return self.path / name
 
+    def open(self, name: str) -> IO[bytes]:
+        return (self.path / name).open("rb")
+
     def remove(self, name: str) -> None:
         (self.path / name).unlink(missing_ok=True)
 
@@ -153,6 +159,9 @@ class Bucket:
         with self._files.open_input_stream(f"{self._path}/{name}") as stream, copy.open("wb") as content:
             shutil.copyfileobj(stream, content, length=2**20)
         return copy
+
+    def open(self, name: str) -> IO[bytes]:
+        return self._files.open_input_file(f"{self._path}/{name}")
 
     def remove(self, name: str) -> None:
         if name in self.names():

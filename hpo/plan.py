@@ -15,6 +15,7 @@ from hpo.spec import StudySpec
 from hpo.training.health import Rule
 from hpo.training.settings import TrainerSettings
 from hpo.trial import Goal, Params
+from objectives.base import DataFacts
 from search_spaces import SearchSpace
 
 
@@ -36,6 +37,7 @@ class Plan:
     rules: tuple[Rule, ...] = ()
     constraints: tuple[Constraint, ...] = ()
     warm_points: tuple[Params, ...] = ()  # of an earlier study; known once this one is created
+    data_facts: DataFacts | None = None
 
     @property
     def mirror(self) -> Place | None:

@@ -18,6 +18,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -27,12 +28,21 @@ from hpo.interrupt import Interrupt
 from hpo.plan import Plan
 from hpo.study import make_job
 from hpo.training.checks.findings import Finding, Preflight, Result
+from hpo.training.settings import TrainerSettings
 from hpo.trial import Job, Params, TrialRecord, TrialState, derive_seed
 from objectives import registry
 from objectives.base import TrainingObjective
 from search_spaces.middle import complete
 
 _LOOK_EVERY_S = 0.05
+
+
+@dataclass(frozen=True)
+class Devices:
+    """GPUs that need not be here: what each has, and how many train one trial together."""
+
+    memory_mb: float
+    number: int = 1
 
 
 def applies(plan: Plan) -> bool:
@@ -60,13 +70,19 @@ def extent(plan: Plan, runner: str | None = None, workers: int | None = None) ->
 
 
 def run(
-    plan: Plan, *, runner: str | None = None, workers: int | None = None, interrupt: Interrupt | None = None
+    plan: Plan,
+    *,
+    runner: str | None = None,
+    workers: int | None = None,
+    interrupt: Interrupt | None = None,
+    devices: Devices | None = None,
 ) -> Preflight:
     """Every check of the pre-flight at ``first_point``; nothing of it stays.
 
     Args:
         runner: instead of the plan's own; ``inline`` runs one trial at a time.
         workers: trials at once, for what the study takes; the study's concurrency by default.
+        devices: reckon the memory alone, for these; several share the model (``strategy: fsdp``).
 
     Raises:
         KeyboardInterrupt: ``interrupt`` was requested meanwhile.
@@ -75,8 +91,17 @@ def run(
     with tempfile.TemporaryDirectory(prefix="hpo-preflight-") as folder:
         record = TrialRecord(0, TrialState.RUNNING, params, derive_seed(plan.spec.seed, 0, "trial"), epochs=epochs)
         job = make_job(plan, record, "search", Path(folder))
-        found = _apart((job, extent(plan, runner, workers)), interrupt)
+        taken = extent(plan, runner, workers)
+        if devices is not None:
+            taken["device_mb"] = devices.memory_mb
+            job = replace(job, trainer=_on(devices, job.trainer))
+        found = _apart((job, taken), interrupt)
     return Preflight(found.findings, params)
+
+
+def _on(devices: Devices, settings: TrainerSettings) -> TrainerSettings:
+    several = {"strategy": "fsdp"} if devices.number > 1 else {}
+    return settings.model_copy(update={"devices": devices.number, **several})
 
 
 def refusal(found: Preflight) -> UserError:

@@ -96,6 +96,7 @@ def _plan(spec: StudySpec, import_from: str | None) -> Plan:
         import_from=import_from,
         rules=_rules(spec, objective, monitor, metrics),
         constraints=_constraints(spec, metrics),
+        data_facts=facts,
     )
     _check_pick(plan)
     _check_determinism(plan, metrics)

@@ -18,15 +18,35 @@ from search_spaces import SearchSpace
 if TYPE_CHECKING:
     from torch import nn
 
-    from hpo.training.task import Task
+    from hpo.training.task import Outline, Task
 
 
 @dataclass(frozen=True)
 class DataFacts:
-    """What a check of the data found. ``fingerprint`` changes when the data does."""
+    """What a check of the data found. ``fingerprint`` changes when the data does.
+
+    ``notes`` are sentences that somebody should read before trusting a figure, such as how
+    much was left out; ``left_out`` says of each record that was what is wrong with it. Both
+    are told by ``hpo check`` and kept with the study, the notes for its report.
+    """
 
     fingerprint: str
     counts: Mapping[str, int] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+    left_out: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class UsualBudget:
+    """What is usually spent on models below ``below_weights`` trainable weights; ``hpo check`` suggests it.
+
+    ``batch_size``: the physical one, from and to.
+    """
+
+    below_weights: float
+    trials: int
+    epochs: int
+    batch_size: tuple[int, int]
 
 
 class Objective(ABC):
@@ -161,12 +181,14 @@ class TrainingObjective(Objective):
     A subclass says which metrics it adds, its space, and builds a ``Task``. ``health``
     holds its own rules of what a healthy run is, over the trainer's (``COMMON``) by name.
     ``folds`` says whether ``task(job)`` honours ``job.fold``: validation is then the fold's
-    part of the training and validation data; the test set is never in it.
+    part of the training and validation data; the test set is never in it. ``usual_budgets``,
+    the smallest first, take the place of the budget by rule of thumb where one applies.
     """
 
     own_metrics: ClassVar[Mapping[str, Metric]] = {}
     health: ClassVar[tuple[Rule, ...]] = ()
     folds: ClassVar[bool] = False
+    usual_budgets: ClassVar[Sequence[UsualBudget]] = ()
     metrics: ClassVar[Mapping[str, Metric]] = TRAINER_METRICS
     default_goals: ClassVar[tuple[str, ...]] = ("val_loss",)
 
@@ -182,8 +204,8 @@ class TrainingObjective(Objective):
         trainer's business and can be ignored here. Data may be cached per process.
         """
 
-    def outline(self, job: Job) -> nn.Module | None:
-        """The untrained model of ``task(job)`` on the meta device, where it takes no memory.
+    def outline(self, job: Job) -> Outline | None:
+        """The model of ``task(job)`` on the meta device, with what else decides its memory.
 
         For models that may not fit: such a trial is refused before anything is built. None
         (the default): the memory is counted once the model is there.
@@ -206,9 +228,9 @@ class TrainingObjective(Objective):
         if outline is not None:
             import torch
 
-            from hpo.training.checks.estimate import check_memory
+            from hpo.training.checks.outlined import check_outline
 
-            check_memory(outline, settings, torch.device(context.device), job.gpu_share)
+            check_outline(outline, settings, torch.device(context.device), job.gpu_share)
         if settings.devices > 1:
             from hpo.training.team.launching import run_together
 

@@ -32,6 +32,7 @@ from hpo.training.health import COMMON, Rule
 from hpo.training.settings import EarlyStopping, TrainerSettings
 from hpo.trial import StopKind
 from objectives.base import Objective, TrainingObjective
+from objectives.image_classification import ImageClassification
 from objectives.quality_regression import QualityRegression
 from storage import tables
 from tests.test_architecture import FLOORS, LIBRARIES, WITHOUT_TORCH
@@ -169,7 +170,11 @@ def as_row(rule: Rule) -> list[str]:
 
 @pytest.mark.parametrize(
     ("heading", "rules"),
-    [("## For every objective", COMMON), ("## Of quality_regression", {r.name: r for r in QualityRegression.health})],
+    [
+        ("## For every objective", COMMON),
+        ("## Of quality_regression", {r.name: r for r in QualityRegression.health}),
+        ("## Of image_classification", {r.name: r for r in ImageClassification.health}),
+    ],
 )
 def test_the_guide_has_every_health_rule_with_its_condition_threshold_and_remedy(
     heading: str, rules: dict[str, Rule]

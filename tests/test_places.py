@@ -56,6 +56,14 @@ def test_a_place_is_what_its_text_says(place: Place, tmp_path: Path) -> None:
     assert place.names() == ["a"] or place.names() == []  # a folder shows its folders, S3 has none
 
 
+def test_a_part_of_a_file_can_be_read(place: Place, tmp_path: Path) -> None:
+    place.put(file(tmp_path, "0123456789"), "f")
+    with place.open("f") as stream:
+        assert (stream.read(3), stream.seek(-2, 2), stream.read()) == (b"012", 8, b"89")
+    with pytest.raises(OSError):
+        place.open("none")
+
+
 def test_what_cannot_be_done_is_an_os_error(place: Place, tmp_path: Path) -> None:
     with pytest.raises(OSError, match="none"):
         place.take("none", tmp_path / "scratch").read_bytes()

@@ -60,13 +60,21 @@ def make_data(
 def check(
     path: StudyFile,
     quick: Annotated[bool, typer.Option("--quick", help="The file and its data only, without a pre-flight.")] = False,
+    device_memory: Annotated[
+        str | None,
+        typer.Option("--device-memory", metavar="SIZE", help="Reckon the memory alone, for a GPU with so much: 24GB."),
+    ] = None,
+    devices: Annotated[int, typer.Option("--devices", min=1, help="How many of them share the model (fsdp).")] = 1,
     as_json: AsJson = False,
 ) -> None:
     """Check a study file, and try one batch of what it describes; nothing is written."""
     from hpo import printing, service
 
+    reckoned_for = printing.devices(device_memory, devices)
+    if quick and reckoned_for:
+        fail("Give --quick or --device-memory, not both.", 2)
     plan = service.check(path)
-    found = None if quick else service.preflight(plan)
+    found = None if quick else service.preflight(plan, devices=reckoned_for)
     budget = service.suggested_budget(plan, found) if found else None
     printing.show_checked(path, plan, found, as_json, budget)
     if found and found.failed:

@@ -87,7 +87,8 @@ def export(
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="The bundle's folder; bundles/STUDY by default.")] = None,
     formats: Annotated[
-        list[str] | None, typer.Option("--format", help="With --checkpoint: these formats; onnx and safetensors.")
+        list[str] | None,
+        typer.Option("--format", metavar="NAME", help="This format instead of the study's; may be repeated."),
     ] = None,
     import_from: Annotated[
         Path | None, typer.Option("--import-from", help="With --checkpoint: the objective's folder; the current one.")
@@ -99,11 +100,11 @@ def export(
     """Write the retrained model as a bundle, every format loaded back and compared."""
     from hpo import printing, service
 
-    source = printing.export_source(name, checkpoint, formats, import_from)
+    source = printing.export_source(name, checkpoint, import_from)
     if isinstance(source, Path):
         bundle = service.export_checkpoint(source, out, formats=formats, import_from=import_from, overwrite=overwrite)
     else:
-        bundle = service.export(storage, source, out or Path("bundles") / source, overwrite=overwrite)
+        bundle = service.export(storage, source, out or Path("bundles") / source, formats=formats, overwrite=overwrite)
     printing.show_bundle(bundle, as_json)
 
 

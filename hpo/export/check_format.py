@@ -6,6 +6,7 @@ Prints a ``Check`` as JSON to stdout. Run by ``hpo.export.verify``; a person may
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from types import ModuleType
 
 from hpo.errors import UserError
 from hpo.export import formats
-from hpo.export.compare import compare, measure
+from hpo.export.compare import compare, compare_rounded, measure
 from hpo.export.example import StoredExample
 from hpo.export.formats import Predict
 from hpo.export.manifest import Check
@@ -67,10 +68,14 @@ class _NotFrom(MetaPathFinder):
 def _check(bundle: Path, name: str, atol: float, rtol: float, latency: bool, import_from: str | None) -> Check:
     try:
         example = StoredExample.load(bundle)
-        predict = formats.find(name).load(bundle / "formats" / name)
-        check = compare(predict, example, atol, rtol)
-        if latency:
-            eager = predict if formats.find(name).is_eager else _eager(bundle)
+        form = formats.find(name)
+        predict = form.load(bundle / "formats" / name)
+        if form.largest_error is None:
+            check = compare(predict, example, atol, rtol)
+        else:
+            check = compare_rounded(predict, example, form.largest_error)
+        if latency and check.reason is None:
+            eager = predict if form.is_eager else _eager(bundle)
             check = check.model_copy(update={"latency": measure(predict, eager, example)})
         return check
     except Exception as error:  # the border of the process: everything becomes a reason
@@ -85,10 +90,8 @@ def _eager(bundle: Path) -> Predict | None:
     for name in formats.known():
         folder = bundle / "formats" / name
         if folder.is_dir() and formats.find(name).is_eager:
-            try:
+            with contextlib.suppress(Exception):  # that format's own check says why
                 return formats.find(name).load(folder)
-            except Exception:
-                return None  # that format's own check says why
     return None
 
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from hpo.evaluation.gates import Verdict, rule
 
-VERSION = 2  # of the bundle's layout; a reader refuses what is newer than itself
+VERSION = 3  # of the bundle's layout; a reader refuses what is newer than itself
 
 
 class _Facts(BaseModel):
@@ -18,7 +18,10 @@ class _Facts(BaseModel):
 
 
 class TensorFacts(_Facts):
-    """One input or output. ``shape`` has "batch" where the batch goes."""
+    """One input or output. ``shape`` has a name where a length is free: "batch", or one of ``Task.open_axes``.
+
+    "by NAME" is an output's length that changes with that of NAME and is another.
+    """
 
     name: str
     dtype: str
@@ -28,18 +31,45 @@ class TensorFacts(_Facts):
 class Comparison(_Facts):
     """The worst place of a format against PyTorch: where |got - expected| is largest beside what is allowed.
 
-    ``bound_share`` is difference / allowed: at most 1 passes. None stands for NaN or
-    infinity, which JSON does not have.
+    ``lengths`` are those of axes that were cut, by name. ``bound_share`` is difference /
+    allowed: at most 1 passes. None stands for NaN or infinity, which JSON does not have.
     """
 
     output: str
     batch: int
+    lengths: Mapping[str, int] = {}
     index: tuple[int, ...]
     expected: float | None
     got: float | None
     difference: float | None
     allowed: float
     bound_share: float | None
+
+    @property
+    def place(self) -> str:
+        """``batch 3, sequence 10``."""
+        return ", ".join([f"batch {self.batch}", *(f"{name} {length}" for name, length in self.lengths.items())])
+
+
+class RelativeError(_Facts):
+    """How far a format that rounds the model is from PyTorch over all stored cases, at its worst output.
+
+    ``error`` is the root mean square of got - expected over the standard deviation of
+    expected, or, where an output holds whole numbers, the share that differs. ``difference`` is
+    the largest |got - expected|. None stands for NaN or infinity.
+    """
+
+    output: str
+    error: float | None
+    allowed: float
+    difference: float | None
+
+
+class Shift(_Facts):
+    """What rounding did to a metric of the whole validation set; None stands for NaN or infinity."""
+
+    pytorch: float | None
+    rounded: float | None
 
 
 class Latency(_Facts):
@@ -64,11 +94,15 @@ class Check(_Facts):
 
     reason: str | None = None
     comparison: Comparison | None = None
+    relative_error: RelativeError | None = None
     latency: tuple[Latency, ...] = ()
 
 
 class FormatEntry(_Facts):
-    """One format: shipped, or the reason why not. ``files`` are relative to the bundle."""
+    """One format: shipped, or the reason why not. ``files`` are relative to the bundle.
+
+    A format that rounds the model has a ``relative_error`` instead of a ``comparison``, and ``metrics``.
+    """
 
     released: bool
     reason: str | None = None
@@ -76,17 +110,27 @@ class FormatEntry(_Facts):
     size_mb: float | None = Field(default=None, description="MB of 2**20 bytes")
     packages: Mapping[str, str] = {}
     comparison: Comparison | None = None
+    relative_error: RelativeError | None = None
+    metrics: Mapping[str, Shift] = {}
     latency: tuple[Latency, ...] = ()
+
+    @property
+    def bound_share(self) -> float | None:
+        """The worst difference from PyTorch as a share of what is allowed."""
+        if self.relative_error is not None and self.relative_error.error is not None:
+            return self.relative_error.error / self.relative_error.allowed
+        return None if self.comparison is None else self.comparison.bound_share
 
     @property
     def figures(self) -> dict[str, float]:
         """What gates over the export are held against: ``hpo.evaluation.gates.EXPORT_FIGURES`` that were measured."""
         alone = next((latency for latency in self.latency if latency.batch == 1), None)
+        beside = self.comparison or self.relative_error
         found = {
             "file_mb": self.size_mb,
             "latency_ms": None if alone is None else alone.p50_ms,
             "latency_p95_ms": None if alone is None else alone.p95_ms,
-            "largest_difference": None if self.comparison is None else self.comparison.difference,
+            "largest_difference": None if beside is None else beside.difference,
         }
         return {name: value for name, value in found.items() if value is not None}
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from hpo.export import formats
 from hpo.export.compare import describe
-from hpo.export.manifest import FormatEntry, Manifest, TensorFacts
+from hpo.export.manifest import FormatEntry, Manifest, Shift, TensorFacts
 
 
 def readme(manifest: Manifest, metrics: Mapping[str, Any]) -> str:
@@ -18,8 +18,8 @@ def readme(manifest: Manifest, metrics: Mapping[str, Any]) -> str:
         f"Made {manifest.created_at} by hpo {manifest.environment.get('hpo', '?')}.",
         "## Inputs and outputs",
         _tensors("in", manifest.inputs) + "\n" + _tensors("out", manifest.outputs),
-        "`example.npz` holds 64 real validation rows and what PyTorch made of them "
-        "(`inputs.NAME`, `outputs.BATCH.NAME`).",
+        "`example.npz` holds real validation rows and what PyTorch made of them (`inputs.NAME`, `outputs.BATCH.NAME`), "
+        "and a few of them cut along each open axis (`cut.AXIS=LENGTH.inputs.NAME`, `cut.AXIS=LENGTH.outputs.NAME`).",
         "## Run it",
         "From this folder:",
     ]
@@ -71,7 +71,21 @@ def _figures(name: str, entry: FormatEntry, manifest: Manifest) -> str:
     if worst is not None and worst.difference is not None and worst.bound_share is not None:
         lines.append(
             f"- worst difference from PyTorch {worst.difference:.3g} ({worst.bound_share:.2g} of the allowed "
-            f"{manifest.atol:g} + {manifest.rtol:g} x |value|), output `{worst.output}`, batch {worst.batch}"
+            f"{manifest.atol:g} + {manifest.rtol:g} x |value|), output `{worst.output}`, {worst.place}"
         )
+    rounded = entry.relative_error
+    if rounded is not None and rounded.error is not None:
+        lines.append(
+            f"- rounded: relative error {rounded.error:.3g} of at most {rounded.allowed:g} (the root mean square "
+            f"difference from PyTorch over the spread of its output), output `{rounded.output}`"
+        )
+    lines += [f"- {metric} on the validation set: {_shift(shift)}" for metric, shift in entry.metrics.items()]
     lines += [f"- {line} (one CPU thread)" for line in describe(entry.latency)]
     return "\n".join(lines)
+
+
+def _shift(shift: Shift) -> str:
+    def shown(value: float | None) -> str:
+        return "not finite" if value is None else f"{value:.6g}"
+
+    return f"{shown(shift.rounded)}, PyTorch {shown(shift.pytorch)}"

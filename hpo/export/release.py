@@ -7,11 +7,11 @@ import platform
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,18 +21,20 @@ from hpo.evaluation.gates import Verdict, is_released
 from hpo.export import formats as all_formats
 from hpo.export.bundle import CONFIG, MANIFEST, METRICS, README, ModelBundle
 from hpo.export.compare import measure
-from hpo.export.example import BATCH_SIZES, ROWS, StoredExample
+from hpo.export.effect import shifts
+from hpo.export.example import ROWS, StoredExample
 from hpo.export.formats import Subject
 from hpo.export.forward import first_rows, load_weights_strictly, predictor
-from hpo.export.manifest import Check, FormatEntry, GateFacts, Manifest, TensorFacts
+from hpo.export.manifest import Check, FormatEntry, GateFacts, Manifest
 from hpo.export.plain import to_json, to_plain
 from hpo.export.readme import readme
+from hpo.export.shapes import BATCH, Axes, input_facts, open_axes, output_facts
 from hpo.export.verify import TIMEOUT_S, check_apart, check_tolerance
 from hpo.training.task import Task
 
 MB = 2**20
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
-REASON_CHARACTERS = 1000  # torch.onnx explains a failure over pages
+REASON_CHARACTERS = 500  # torch.onnx explains a failure over pages
 
 
 def export_model(
@@ -42,7 +44,7 @@ def export_model(
     objective: str,
     params: Mapping[str, Any],
     out: Path,
-    formats: Sequence[str] | None = None,
+    formats: Sequence[str] = all_formats.DEFAULT,
     manifest_facts: Mapping[str, Any] | None = None,
     config_yaml: str = "",
     metrics: Mapping[str, Any] | None = None,
@@ -54,16 +56,18 @@ def export_model(
     timeout_s: float = TIMEOUT_S,
     judge: Callable[[Mapping[str, Mapping[str, float]]], Sequence[Verdict]] | None = lambda figures: (),
 ) -> ModelBundle:
-    """Write ``weights`` of ``task.model`` as a bundle at ``out``, in all formats unless ``formats`` names some.
+    """Write ``weights`` of ``task.model`` as a bundle at ``out`` in the ``formats``.
 
     ``task.model`` is changed in place: fp32, in eval mode, on the CPU, with these weights.
-    The stored inputs are the first 64 rows of the validation split. A format that cannot
-    be written, or differs from PyTorch by more than ``atol + rtol * |value|``, does not
-    ship; the manifest keeps the reason, and the others go on. ``manifest_facts`` (study,
-    trial, seed, data fingerprint, ...) become the manifest's ``origin``. ``timeout_s``
-    is the limit of each format's check. ``judge`` gets the figures of every format that
-    ships and answers with the gates' verdicts; a model that does not meet them all is
-    written, too, and marked as not released, as is one that nobody judges (None).
+    The stored inputs are the first rows of the validation split, 64 at most, and a few of
+    them cut to half along every open axis. A format that cannot be written, or differs from
+    PyTorch by more than ``atol + rtol * |value|`` (one that rounds the model: by more than
+    its own ``largest_error``), does not ship; the manifest keeps the reason, and the others
+    go on. ``manifest_facts`` (study, trial, seed, data fingerprint, ...) become the
+    manifest's ``origin``. ``timeout_s`` is the limit of each format's check. ``judge`` gets
+    the figures of every format that ships and answers with the gates' verdicts; a model that
+    does not meet them all is written, too, and marked as not released, as is one that
+    nobody judges (None).
 
     Raises:
         BundleError: ``out`` exists and ``overwrite`` is not set, or is not a bundle.
@@ -73,28 +77,18 @@ def export_model(
             fit, a fact is no JSON value, or no format at all could be released.
     """
     check_tolerance(atol, rtol)
-    names = list(dict.fromkeys(all_formats.known() if formats is None else formats))
+    names = list(dict.fromkeys(formats))
     for name in names:
         all_formats.find(name)
     figures = to_plain(metrics or {}, "metrics")
     origin = to_plain(manifest_facts or {}, "manifest_facts")
-    subject, example = _subject(task, weights, objective, params)
+    subject, example, axes = _subject(task, weights, objective, params)
+
+    check = partial(check_apart, atol=atol, rtol=rtol, latency=latency, import_from=import_from, timeout_s=timeout_s)
 
     def fill(folder: Path) -> None:
         example.save(folder)
-        entries = {name: _write(name, subject, folder) for name in names}
-        for name, entry in entries.items():
-            if entry.released:
-                check = check_apart(
-                    folder, name, atol, rtol, latency=latency, import_from=import_from, timeout_s=timeout_s
-                )
-                entries[name] = _judged(entry, _beside_eager(check, name, subject, example, folder))
-        for name, entry in entries.items():  # afterwards: the others' speed is measured beside the eager one
-            if not entry.released:
-                shutil.rmtree(folder / "formats" / name, ignore_errors=True)
-        if not any(entry.released for entry in entries.values()):
-            reasons = " ".join(f"{name}: {entry.reason}" for name, entry in entries.items())
-            raise ExportFailed(f"A bundle must hold at least one format; none could be released. {reasons}")
+        entries = _entries(names, task, subject, example, folder, check)
         shipped = {name: entry.figures for name, entry in entries.items() if entry.released}
         verdicts = judge(shipped) if judge is not None else ()
         manifest = Manifest(
@@ -102,8 +96,8 @@ def export_model(
             objective=objective,
             params=subject.params,
             facts=subject.facts,
-            inputs=_facts(example.inputs, example.inputs),
-            outputs=_facts(example.outputs[ROWS], example.outputs[BATCH_SIZES[1]]),
+            inputs=input_facts(example, axes),
+            outputs=output_facts(example, axes),
             atol=atol,
             rtol=rtol,
             formats=entries,
@@ -122,11 +116,12 @@ def export_model(
 
 def _subject(
     task: Task, weights: Mapping[str, Tensor], objective: str, params: Mapping[str, Any]
-) -> tuple[Subject, StoredExample]:
+) -> tuple[Subject, StoredExample, Mapping[str, Axes]]:
     load_weights_strictly(task.model, weights)
     rows = first_rows(task.validation, ROWS, task.inputs)
-    predict = predictor(task.model, task.inputs, task.outputs)
-    example = StoredExample.of(predict, {name: row.numpy() for name, row in zip(task.inputs, rows, strict=True)})
+    inputs = {name: row.numpy() for name, row in zip(task.inputs, rows, strict=True)}
+    axes = open_axes(inputs, task.open_axes)
+    example = StoredExample.of(predictor(task.model, task.inputs, task.outputs), inputs, axes)
     subject = Subject(
         model=task.model,
         objective=objective,
@@ -135,8 +130,36 @@ def _subject(
         inputs=tuple(task.inputs),
         outputs=tuple(task.outputs),
         example=tuple(row[:2].clone() for row in rows),
+        axes=tuple({0: BATCH, **axes[name]} for name in task.inputs),
     )
-    return subject, example
+    return subject, example, axes
+
+
+def _entries(
+    names: Sequence[str],
+    task: Task,
+    subject: Subject,
+    example: StoredExample,
+    folder: Path,
+    check: Callable[[Path, str], Check],
+) -> dict[str, FormatEntry]:
+    """Every format written, loaded back and judged; of those that do not ship nothing is left but the reason.
+
+    Raises:
+        ExportFailed: none ships.
+    """
+    entries = {name: _write(name, subject, folder) for name in names}
+    for name, entry in entries.items():
+        if entry.released:
+            entry = _judged(entry, _beside_eager(check(folder, name), name, subject, example, folder))
+            entries[name] = _with_metrics(entry, name, task, subject, folder)
+    for name, entry in entries.items():  # afterwards: the others' speed is measured beside the eager one
+        if not entry.released:
+            shutil.rmtree(folder / "formats" / name, ignore_errors=True)
+    if not any(entry.released for entry in entries.values()):
+        reasons = " ".join(f"{name}: {entry.reason}" for name, entry in entries.items())
+        raise ExportFailed(f"A bundle must hold at least one format; none could be released. {reasons}")
+    return entries
 
 
 def _write(name: str, subject: Subject, folder: Path) -> FormatEntry:
@@ -151,8 +174,7 @@ def _write(name: str, subject: Subject, folder: Path) -> FormatEntry:
     except Exception as error:
         if isinstance(error, OSError) and error.errno in DISK_ERRORS:
             raise
-        text = str(error) if isinstance(error, ExportFailed) else f"{type(error).__name__}: {error}"
-        return FormatEntry(released=False, reason=_short(f"Could not be written: {text}"))
+        return FormatEntry(released=False, reason=_short(f"Could not be written: {_said(error)}"))
     files = sorted(file for file in own.rglob("*") if file.is_file())
     return FormatEntry(
         released=True,
@@ -163,10 +185,24 @@ def _write(name: str, subject: Subject, folder: Path) -> FormatEntry:
 
 
 def _judged(entry: FormatEntry, check: Check) -> FormatEntry:
-    found: dict[str, Any] = {"comparison": check.comparison, "latency": check.latency}
-    if check.reason is not None:
-        found |= {"released": False, "reason": _short(check.reason), "files": ()}
-    return entry.model_copy(update=found)
+    found = {name: getattr(check, name) for name in ("comparison", "relative_error", "latency")}
+    entry = entry.model_copy(update=found)
+    return entry if check.reason is None else _withheld(entry, check.reason)
+
+
+def _withheld(entry: FormatEntry, reason: str) -> FormatEntry:
+    return entry.model_copy(update={"released": False, "reason": _short(reason), "files": ()})
+
+
+def _with_metrics(entry: FormatEntry, name: str, task: Task, subject: Subject, folder: Path) -> FormatEntry:
+    """Of a format that rounds the model: what that does to the metrics of the validation set."""
+    form = all_formats.find(name)
+    if not entry.released or form.largest_error is None:
+        return entry
+    try:
+        return entry.model_copy(update={"metrics": shifts(task, subject, form.load(folder / "formats" / name))})
+    except Exception as error:  # as when it is written: whatever the model says is a reason
+        return _withheld(entry, f"Could not be judged on the validation set: {_said(error)}")
 
 
 def _beside_eager(check: Check, name: str, subject: Subject, example: StoredExample, folder: Path) -> Check:
@@ -181,20 +217,6 @@ def _beside_eager(check: Check, name: str, subject: Subject, example: StoredExam
         return check.model_copy(update={"latency": measure(predict, eager, example, "the exporting process")})
     finally:
         torch.set_num_threads(threads)
-
-
-def _facts(
-    arrays: Mapping[str, np.ndarray[Any, Any]], fewer: Mapping[str, np.ndarray[Any, Any]]
-) -> tuple[TensorFacts, ...]:
-    """Shapes with "batch" in the first place, unless an output is as long for fewer rows."""
-    found = []
-    for name, value in arrays.items():
-        shape: tuple[int | str, ...] = tuple(value.shape)
-        is_batched = value.ndim > 0 and value.shape[0] == ROWS and (fewer is arrays or fewer[name].shape[0] != ROWS)
-        found.append(
-            TensorFacts(name=name, dtype=str(value.dtype), shape=("batch", *shape[1:]) if is_batched else shape)
-        )
-    return tuple(found)
 
 
 def _environment() -> dict[str, str]:
@@ -212,6 +234,10 @@ def _version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return "not installed"
+
+
+def _said(error: Exception) -> str:
+    return str(error) if isinstance(error, ExportFailed) else f"{type(error).__name__}: {error}"
 
 
 def _short(text: str) -> str:

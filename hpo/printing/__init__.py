@@ -1,6 +1,6 @@
 """What commands print: tables for people, JSON and CSV for programs."""
 
-from hpo.printing.arguments import export_source, named_values, policy, top_share, whole_numbers
+from hpo.printing.arguments import devices, export_source, named_values, policy, top_share, whole_numbers
 from hpo.printing.databases import show_examination, upgraded_lines
 from hpo.printing.exchanging import exported_lines, show_imported
 from hpo.printing.fronts import front_rows, show_front
@@ -15,6 +15,7 @@ from hpo.printing.training import show_trained
 
 __all__ = [
     "Row",
+    "devices",
     "export_source",
     "exported_lines",
     "front_rows",

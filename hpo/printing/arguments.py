@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from hpo.errors import UserError
+from hpo.preflight import Devices
 
 
 def policy(text: str | None) -> str | Mapping[str, float] | None:
@@ -72,22 +74,35 @@ def named_values(texts: Sequence[str], option: str) -> dict[str, Any]:
     return values
 
 
-def export_source(
-    study: str | None, checkpoint: Path | None, formats: Sequence[str] | None, import_from: Path | None
-) -> str | Path:
+def export_source(study: str | None, checkpoint: Path | None, import_from: Path | None) -> str | Path:
     """What ``hpo export`` exports: a study by its name, or a checkpoint by its path.
 
     Raises:
-        UserError: both or neither is given, or an option of the one with the other.
+        UserError: both or neither is given, or ``--import-from`` with a study.
     """
     if checkpoint is not None and study is None:
         return checkpoint
     if study is None or checkpoint is not None:
         raise UserError("Give either a STUDY or --checkpoint CKPT; got " + ("neither." if study is None else "both."))
-    for option, value in (("--format", formats), ("--import-from", import_from)):
-        if value:
-            raise UserError(f"{option} belongs to --checkpoint; a study says itself what it exports and where it lies.")
+    if import_from is not None:
+        raise UserError("--import-from belongs to --checkpoint; a study says itself where its objective lies.")
     return study
+
+
+def devices(memory: str | None, number: int) -> Devices | None:
+    """What ``--device-memory`` and ``--devices`` mean; MB and GB are 2^20 and 2^30 bytes.
+
+    Raises:
+        UserError: the memory is no size above 0, or devices are given without it.
+    """
+    if memory is None:
+        if number != 1:
+            raise UserError("--devices says how many have the --device-memory; give that too.")
+        return None
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([MG])i?B\s*", memory, re.IGNORECASE)
+    if match is None or not float(match[1]):
+        raise UserError(f"--device-memory: write a size such as 24GB or 8000MB; got {memory!r}.")
+    return Devices(float(match[1]) * (1024 if match[2].upper() == "G" else 1), number)
 
 
 def whole_numbers(texts: Sequence[str]) -> dict[str, int]:

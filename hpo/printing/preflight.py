@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from hpo.plan import Plan
 from hpo.printing.tables import Row, print_json, show
@@ -24,6 +25,7 @@ def show_checked(
     if as_json:
         facts = {"study": plan.name, "goals": goals, "parameters": len(plan.space), "remarks": told}
         facts["suggested_budget"] = budget.to_dict() if budget else None
+        facts["data"] = _data(plan)
         print_json({**facts, **(found.to_dict() if found else {"params": None, "checks": []})})
         return
     if found:
@@ -32,8 +34,15 @@ def show_checked(
     if budget:
         print(budget)
     print(f"{path}: study {plan.name!r}, goals {', '.join(goals)}, {len(plan.space)} parameters. {_verdict(found)}")
-    for remark in told:
+    for remark in (*_data(plan)["notes"], *told):
         print(remark)
+
+
+def _data(plan: Plan) -> dict[str, Any]:
+    facts = plan.data_facts
+    if facts is None:
+        return {"counts": {}, "notes": [], "left_out": {}}
+    return {"counts": dict(facts.counts), "notes": list(facts.notes), "left_out": dict(facts.left_out)}
 
 
 def _verdict(found: Preflight | None) -> str:

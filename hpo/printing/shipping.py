@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from hpo.evaluation.folds import Fold, OverFolds
     from hpo.evaluation.gains import Gain
     from hpo.export.bundle import ModelBundle
-    from hpo.export.manifest import GateFacts
+    from hpo.export.manifest import FormatEntry, GateFacts, Latency, Shift
     from hpo.export.verify import VerifyReport
     from hpo.service import Retrained, Validated
 
@@ -143,21 +143,19 @@ def _by_group(means: Mapping[str, float], overall: Sequence[str], grouped: Seque
 
 
 def show_bundle(bundle: ModelBundle, as_json: bool) -> None:
-    """What was made: each format, how far from PyTorch, how fast, how large; the gates, and whether it is released."""
+    """What was made: each format, how near to PyTorch, how fast, how large; the gates, and whether it is released."""
     if as_json:
         print_json({"path": str(bundle.folder), "digest": bundle.digest, **bundle.manifest.model_dump(mode="json")})
         return
-    rows = []
-    for name, entry in bundle.manifest.formats.items():
-        row: Row = {"format": name, "released": "yes" if entry.released else "no", "MB": entry.size_mb}
-        for latency in entry.latency:
-            row[f"p50 ms at {latency.batch}"] = latency.p50_ms
-            row[f"p95 ms at {latency.batch}"] = latency.p95_ms
-            row[f"× eager at {latency.batch}"] = latency.speedup
-        row["why not"] = entry.reason
-        rows.append(row)
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    show([{name: row.get(name) for name in names} for row in rows])
+    formats = bundle.manifest.formats
+    show([row for name, entry in formats.items() for row in _format_rows(name, entry)])
+    for name, entry in formats.items():
+        if not entry.released:
+            print(f"{name} is not released. {first_line(entry.reason or 'No reason was kept.')}")
+    for name, entry in formats.items():
+        if entry.metrics:
+            print(f"What rounding to {name} does on the validation set:")
+            show(_shift_rows(entry.metrics))
     if bundle.manifest.gates:
         print("Gates before release:")
         show(_gate_rows(bundle.manifest.gates))
@@ -165,6 +163,34 @@ def show_bundle(bundle: ModelBundle, as_json: bool) -> None:
     module = bundle.manifest.objective.partition(":")[0] if ":" in bundle.manifest.objective else None
     option = f" --import-from FOLDER (the one with {module})" if module else ""
     print(f"Bundle: {bundle.folder}\nNext: hpo verify {bundle.folder}{option}")
+
+
+def _format_rows(name: str, entry: FormatEntry) -> list[Row]:
+    """One row per batch size that was timed, or one where none was."""
+    row: Row = {"format": name, "released": "yes" if entry.released else "NO", "MB": _short(entry.size_mb)}
+    row["of allowed"] = _short(entry.bound_share)
+    return [{**row, **_time(latency)} for latency in entry.latency or (None,)]
+
+
+def _time(latency: Latency | None) -> Row:
+    if latency is None:
+        return dict.fromkeys(("batch", "p50 ms", "p95 ms", "× eager"))
+    p50, p95, speedup = map(_short, (latency.p50_ms, latency.p95_ms, latency.speedup))
+    return {"batch": latency.batch, "p50 ms": p50, "p95 ms": p95, "× eager": speedup}
+
+
+def _shift_rows(metrics: Mapping[str, Shift]) -> list[Row]:
+    overall, _ = split_by_group(list(metrics))
+    return [
+        {"metric": name, "PyTorch": metrics[name].pytorch, "rounded": metrics[name].rounded}
+        for name in metrics
+        if name in {"val_loss", *overall}
+    ]
+
+
+def _short(value: float | None) -> float | None:
+    """Three digits: more of a time or a size is noise."""
+    return None if value is None else float(f"{value:.3g}")
 
 
 def show_verified(report: VerifyReport, as_json: bool) -> bool:

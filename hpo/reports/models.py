@@ -64,6 +64,8 @@ def _row(told: Mapping[str, Any]) -> dict[str, str]:
     for key, value in told.items():
         if key == "comparison" and isinstance(value, Mapping):
             cells["largest difference"] = _difference(value)
+        elif key == "relative_error" and isinstance(value, Mapping):
+            cells["relative error"] = _difference({"difference": value.get("error"), "allowed": value.get("allowed")})
         elif key == "latency" and isinstance(value, (list, tuple)):
             cells["median latency"] = _latency(value)
         elif value is None:

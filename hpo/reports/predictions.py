@@ -13,7 +13,7 @@ import numpy as np
 Array = np.ndarray[Any, Any]
 
 PARTS = {"test": "test_predictions.npz", "validation": "val_predictions.npz"}
-KINDS = ("value", "class", "gaussian")
+KINDS = ("value", "class", "gaussian", "other")
 _MOST_CLASSES = 100  # a larger matrix shows nothing
 _LEVELS = np.linspace(0.05, 0.95, 19)
 _BINS = 10
@@ -25,7 +25,7 @@ class Predictions:
 
     ``value``: near the target, same shape. ``class``: logits (n, classes, ...) of the
     whole numbers (n, ...). ``gaussian``: (n, 2k), k means and then their k standard
-    deviations, of targets (n, k).
+    deviations, of targets (n, k). ``other``: nothing that there is a figure for.
     """
 
     part: str
@@ -79,6 +79,8 @@ def load(folder: Path, part: str) -> Predictions | None:
         with np.load(folder / PARTS[part], allow_pickle=False) as file:
             outputs, targets = file["outputs"], file["targets"]
             kind = str(file["kind"]) if "kind" in file else None
+            if "columns" in file:
+                outputs = outputs[:, : int(file["columns"])]
     except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile):
         return None
     if not len(outputs) or len(outputs) != len(targets):
@@ -89,7 +91,7 @@ def load(folder: Path, part: str) -> Predictions | None:
 
 def agreement(found: Predictions) -> Agreement | None:
     """Predicted against actual, rows that are not finite left out; None for classes and odd shapes."""
-    if found.kind == "class":
+    if found.kind not in ("value", "gaussian"):
         return None
     predicted = found.outputs if found.kind == "value" else _split(found)[0]
     actual, predicted = found.targets.astype(float).ravel(), predicted.astype(float).ravel()

@@ -5,37 +5,58 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from hpo import preflight as apart
-from hpo.errors import StorageError
+from hpo.errors import StorageError, UserError
 from hpo.interrupt import Interrupt
 from hpo.plan import Plan
 from hpo.session import Session
-from hpo.strategies.budget import SuggestedBudget, suggest
+from hpo.strategies.budget import SuggestedBudget, suggest, usual
 from hpo.training.checks.findings import Preflight
+from objectives import registry
+from objectives.base import TrainingObjective
 from storage.database import Database
 from storage.studies import Studies
 
 
 def preflight(
-    plan: Plan, *, runner: str | None = None, workers: int | None = None, interrupt: Interrupt | None = None
+    plan: Plan,
+    *,
+    runner: str | None = None,
+    workers: int | None = None,
+    interrupt: Interrupt | None = None,
+    devices: apart.Devices | None = None,
 ) -> Preflight | None:
     """What the pre-flight of a plan finds; None for an objective that does not train. Nothing is written.
 
+    With ``devices``, the memory alone, for these.
+
     Raises:
         KeyboardInterrupt: ``interrupt`` was requested meanwhile.
+        UserError: ``devices`` for an objective that does not train.
     """
-    return apart.run(plan, runner=runner, workers=workers, interrupt=interrupt) if apart.applies(plan) else None
+    if apart.applies(plan):
+        return apart.run(plan, runner=runner, workers=workers, interrupt=interrupt, devices=devices)
+    if devices is not None:
+        raise UserError(
+            f"{plan.spec.objective} does not train, so there is no memory to reckon: leave the devices out."
+        )
+    return None
 
 
-def suggested_budget(plan: Plan, found: Preflight) -> SuggestedBudget | None:
-    """A budget by rule of thumb, from what the pre-flight of a plan measured; None where it measured too little."""
-    details = {finding.check: finding.details for finding in found.findings}
+def suggested_budget(plan: Plan, findings: Preflight) -> SuggestedBudget | None:
+    """A budget as the objective says is usual, else by rule of thumb, from what the pre-flight of a plan measured.
+
+    None where it measured too little.
+    """
+    details = {finding.check: finding.details for finding in findings.findings}
     task, time = details.get("task", {}), details.get("time", {})
     if not task.get("samples") or "epoch_s" not in time:
         return None
-    return suggest(
-        parameters=len(plan.space), weights=task["trainable"], samples=task["samples"], epoch_s=time["epoch_s"],
-        workers=apart.extent(plan)["workers"],
-    )  # fmt: skip
+    cost = {"epoch_s": time["epoch_s"], "workers": apart.extent(plan)["workers"]}
+    found = registry.find(plan.spec.objective, plan.import_from)
+    for one in found.usual_budgets if isinstance(found, TrainingObjective) else ():
+        if task["trainable"] < one.below_weights:
+            return usual(trials=one.trials, epochs=one.epochs, batch_size=one.batch_size, **cost)
+    return suggest(parameters=len(plan.space), weights=task["trainable"], samples=task["samples"], **cost)
 
 
 def before_first_trial(

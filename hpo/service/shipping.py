@@ -104,12 +104,16 @@ def retrain(
         return _retrained(studies, study, plan, promise, source.results())
 
 
-def export(storage: str, name: str, out: Path, *, overwrite: bool = False) -> ModelBundle:
+def export(
+    storage: str, name: str, out: Path, *, formats: Sequence[str] | None = None, overwrite: bool = False
+) -> ModelBundle:
     """Write the retrained model of a study as a bundle, and record it with the study.
 
-    The weights are those of the newest retraining's best seed.
+    The weights are those of the newest retraining's best seed; the formats are those of the
+    study file unless ``formats`` names some.
 
     Raises:
+        UnknownName: nobody knows a format.
         UserError: nothing has been retrained yet, or ``out`` cannot be written.
         ExportFailed: not one format could be released.
     """
@@ -132,7 +136,7 @@ def export(storage: str, name: str, out: Path, *, overwrite: bool = False) -> Mo
             objective=plan.spec.objective,
             params=shipped.params,
             out=out,
-            formats=plan.spec.export.formats,
+            formats=formats or plan.spec.export.formats,
             manifest_facts=_origin(plan, retrained, shipped),
             config_yaml=study.record.spec_yaml,
             metrics={

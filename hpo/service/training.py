@@ -214,6 +214,8 @@ def _point(
         given["devices"] = order.devices
     if order.smoke and isinstance(objective, TrainingObjective):
         given.setdefault("limit_batches", SMOKE_BATCHES)
+        if "warmup_epochs" in objective.default_params:
+            given.setdefault("warmup_epochs", 0)  # its one epoch leaves no room for any
     if order.devices > 1 and not isinstance(objective, TrainingObjective):
         raise UserError(f"--devices: {name} does not train with the shared trainer, so one process is all it can use.")
     if state is None:

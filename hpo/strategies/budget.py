@@ -13,19 +13,26 @@ FEWEST_EPOCHS, MOST_EPOCHS = 5, 200
 
 @dataclass(frozen=True)
 class SuggestedBudget:
-    """What a study might be given. ``hours`` are those of the whole study, at the fewest and the most epochs."""
+    """What a study might be given. ``hours`` are those of the whole study, at the fewest and the most epochs.
+
+    ``batch_size``, the physical one from and to, where it is known what is usual.
+    """
 
     trials: int
     epochs: tuple[int, int]
     hours: tuple[float, float]
     workers: int
+    batch_size: tuple[int, int] | None = None
 
     def __str__(self) -> str:
         fewest, most = self.epochs
         epochs = f"{fewest} to {most}" if fewest < most else f"{most}"
+        by, batch = "by rule of thumb", ""
+        if self.batch_size is not None:
+            by, batch = "as usual for this size", " Physical batch: {} to {}.".format(*self.batch_size)
         return (
-            f"Suggested budget, by rule of thumb: {epochs} epochs, {self.trials} trials; about {_spoken(self.hours)} "
-            f"with {self.workers} at once, less with early stopping and pruning."
+            f"Suggested budget, {by}: {epochs} epochs, {self.trials} trials; about {_spoken(self.hours)} "
+            f"with {self.workers} at once, less with early stopping and pruning.{batch}"
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -46,9 +53,20 @@ def suggest(*, parameters: int, weights: int, samples: int, epoch_s: float, work
     most = min(max(math.ceil(SAMPLES_PER_WEIGHT * weights / samples), FEWEST_EPOCHS), MOST_EPOCHS)
     fewest = max(math.ceil(most / 4), FEWEST_EPOCHS)
     trials = TRIALS_PER_PARAMETER * parameters
-    rounds = math.ceil(trials / workers)
-    hours = tuple(rounds * epochs * epoch_s / 3600 for epochs in (fewest, most))
-    return SuggestedBudget(trials, (fewest, most), (hours[0], hours[1]), workers)
+    return SuggestedBudget(trials, (fewest, most), _hours(trials, (fewest, most), epoch_s, workers), workers)
+
+
+def usual(
+    *, trials: int, epochs: int, batch_size: tuple[int, int], epoch_s: float, workers: int = 1
+) -> SuggestedBudget:
+    """What an objective says is usual for a model of this size, with what it costs here."""
+    hours = _hours(trials, (epochs, epochs), epoch_s, workers)
+    return SuggestedBudget(trials, (epochs, epochs), hours, workers, batch_size)
+
+
+def _hours(trials: int, epochs: tuple[int, int], epoch_s: float, workers: int) -> tuple[float, float]:
+    fewest, most = (math.ceil(trials / workers) * number * epoch_s / 3600 for number in epochs)
+    return fewest, most
 
 
 def _spoken(hours: tuple[float, float]) -> str:

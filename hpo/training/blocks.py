@@ -59,11 +59,23 @@ def _checkpointing(kind: Any) -> Any:
         if not torch.is_grad_enabled():
             return work(*args)
         norms = [module for module in self.modules() if isinstance(module, _NormBase) and module.track_running_stats]
-        if norms:
-            return _checkpointed_with(norms, work, args)
-        return checkpoint(work, *args, use_reentrant=False)
+        with _uncached_autocast():
+            if norms:
+                return _checkpointed_with(norms, work, args)
+            return checkpoint(work, *args, use_reentrant=False)
 
     return type(kind.__name__, (kind,), {"forward": forward, "__module__": kind.__module__, "__doc__": kind.__doc__})
+
+
+@contextmanager
+def _uncached_autocast() -> Iterator[None]:
+    """Autocast would keep the narrow copy of each of a block's weights until the whole forward pass is over."""
+    was_cached = torch.is_autocast_cache_enabled()
+    torch.set_autocast_cache_enabled(False)
+    try:
+        yield
+    finally:
+        torch.set_autocast_cache_enabled(was_cached)
 
 
 # torch.compiler.disable, but without importing the compiler for those who do not compile.

@@ -112,6 +112,8 @@ def _keep(fit: _Fit, name: str, outputs: Tensor, targets: Tensor) -> None:
     try:
         kind = np.array(prediction_kind(fit.task, targets))
         arrays = {"outputs": outputs.numpy(), "targets": targets.numpy(), "kind": kind}
+        if fit.task.columns is not None:
+            arrays["columns"] = np.array(fit.task.columns)
         write_atomically(Path(fit.context.folder) / name, lambda path: _write_npz(path, arrays))
     except TrialFailed as error:  # a picture less is no reason to lose the trial
         fit.context.event("predictions_not_kept", str(error))

@@ -15,6 +15,7 @@ import statistics
 import time
 import traceback
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -127,6 +128,7 @@ def forward_gflops(model: nn.Module, example: Sequence[Tensor], device: torch.de
     try:
         with (
             eval_mode(model),
+            _frozen(model),
             torch.no_grad(),
             sdpa_kernel(SDPBackend.MATH),
             FlopCounterMode(display=False) as counter,
@@ -135,6 +137,19 @@ def forward_gflops(model: nn.Module, example: Sequence[Tensor], device: torch.de
     finally:
         torch.backends.mha.set_fastpath_enabled(fast_path)
     return counter.get_total_flops() / 1e9
+
+
+@contextmanager
+def _frozen(model: nn.Module) -> Iterator[None]:
+    """The counter looks for the gradient of what wants one, which a view of a parameter has not under ``no_grad``."""
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    for parameter in trained:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in trained:
+            parameter.requires_grad_(True)
 
 
 def latency_ms(

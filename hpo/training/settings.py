@@ -124,8 +124,12 @@ class TrainerSettings(BaseModel):
     def with_params(self, params: Mapping[str, Any]) -> Self:
         """These settings with every parameter of the same name put in its place.
 
+        ``patience`` is that of early stopping, where there is one.
+
         Raises:
             pydantic.ValidationError: a parameter is outside the bounds of its setting.
         """
         known = {name: value for name, value in params.items() if name in type(self).model_fields}
+        if "patience" in params and self.early_stopping is not None:
+            known["early_stopping"] = {**self.early_stopping.model_dump(), "patience": params["patience"]}
         return type(self).layered(self.model_dump(), known)

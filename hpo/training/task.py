@@ -61,6 +61,8 @@ class Task:
     ``predicts`` says what an output is: a ``value`` near the target, the logits of a
     ``class``, a ``gaussian``, (n, 2k): k means, then their k standard deviations, or something
     ``other``. None: a class where targets are whole numbers, else a value (``prediction_kind``).
+    ``columns``: how many of the columns that metrics get are outputs in that sense; those after
+    them are for the metrics alone. None: all.
     ``blocks`` are the parts of ``model`` (its layers) whose activations may be computed
     again instead of kept, when the setting ``gradient_checkpointing`` asks for it.
     """
@@ -75,10 +77,27 @@ class Task:
     outputs: Sequence[str] = ("output",)
     facts: Mapping[str, Any] = field(default_factory=dict)  # kept with the model (e.g. scaling)
     predicts: PredictionKind | None = None
+    columns: int | None = None
     blocks: Sequence[nn.Module] = ()
     weigh: Callable[[Tensor], Tensor | int] = len
     keep: Callable[[Any, Tensor], tuple[Tensor, Tensor]] | None = None
     open_axes: Sequence[Mapping[int, str]] = ()
+
+
+@dataclass(frozen=True)
+class Outline:
+    """What of a task decides how much memory it takes, with every tensor on the meta device, where it takes none.
+
+    ``sample`` is one sample's inputs and its target, as in ``Split.data``, each with a
+    leading batch dimension of 1 and as large as samples get; values do not matter. With it
+    and ``loss`` the activations can be reckoned; without, only what the model keeps.
+    ``blocks`` as in ``Task``.
+    """
+
+    model: nn.Module
+    sample: tuple[Tensor, ...] = ()
+    loss: Callable[[Any, Tensor], Tensor] | None = None
+    blocks: Sequence[nn.Module] = ()
 
 
 def prediction_kind(task: Task, targets: Tensor) -> PredictionKind:

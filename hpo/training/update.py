@@ -94,10 +94,14 @@ class Updater:
         for parameter in self._parameters:
             parameter.grad = None
 
-    def _backward(self, batch: Batch, share: Tensor | float | None) -> Tensor:
+    def forward(self, batch: Batch) -> Tensor:
+        """The loss of a batch, to go backward from. What the model gave is let go unless the way back needs it."""
         with self.precision.autocast():
             output = self.model(*batch[:-1])
-        loss = self.loss(self.precision.widen(output), batch[-1])
+        return self.loss(self.precision.widen(output), batch[-1])
+
+    def _backward(self, batch: Batch, share: Tensor | float | None) -> Tensor:
+        loss = self.forward(batch)
         if share is not None:  # the loss is a mean, so a smaller piece must weigh less
             loss = loss * share
         scaler = self.precision.scaler

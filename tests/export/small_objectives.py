@@ -1,13 +1,14 @@
-"""Objectives of a few parameters: one, two inputs; one, two, named outputs; buffers; tied and bf16 weights."""
+"""Objectives of a few parameters: one, two inputs; one, two, named outputs; open axes; buffers; tied, bf16 weights."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 
 from hpo.training.task import Split, Task, build_model
 from hpo.trial import Job, Params
@@ -73,6 +74,54 @@ class FixedBatch(nn.Module):
         return x.reshape(2, 4) if x.shape[0] == 2 else x
 
 
+class Tagger(nn.Module):
+    """Token ids and a mask of booleans in, six logits for each token out; what is masked is seen by none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(40, 16)
+        self.mix = nn.Linear(16, 16)
+        self.head = nn.Linear(16, 6)
+
+    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
+        hidden = torch.relu(self.mix(self.embed(ids)))
+        kept = hidden * mask[:, :, None]
+        return self.head(hidden + kept.sum(1, keepdim=True) / mask.sum(1)[:, None, None])
+
+
+class Averaged(nn.Module):
+    """The mean over a sequence by a number of Python, which a trace takes for a constant."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.sum(1) / int(x.shape[1])
+
+
+class FixedLength(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("positions", torch.arange(6.0)[:, None])
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.positions
+
+
+class LanguageModel(nn.Module):
+    """A GPT-2 of transformers inside a wrapper that gives its logits alone, by name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        from transformers import GPT2Config, GPT2LMHeadModel
+
+        sizes = {"vocab_size": 50, "n_positions": 16, "n_embd": 16, "n_layer": 1, "n_head": 2}
+        self.inner = GPT2LMHeadModel(GPT2Config(**sizes, bos_token_id=0, eos_token_id=0, use_cache=False))
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> dict[str, Tensor]:
+        return {"logits": self.inner(input_ids=input_ids, attention_mask=attention_mask).logits}
+
+    def save_pretrained(self, folder: str) -> None:
+        self.inner.save_pretrained(folder)
+
+
 class _Small(TrainingObjective):
     summary = "for tests"
     default_goals = ("val_loss",)
@@ -135,6 +184,16 @@ class Attention(_Small):
         return Encoder()
 
 
+class Tags(_Small):
+    def model(self, params: Params, facts: Mapping[str, Any]) -> nn.Module:
+        return Tagger()
+
+
+class Language(_Small):
+    def model(self, params: Params, facts: Mapping[str, Any]) -> nn.Module:
+        return LanguageModel()
+
+
 def conv(channels: int) -> nn.Module:
     return nn.Sequential(
         nn.Conv2d(1, channels, 3, padding=1),
@@ -167,6 +226,47 @@ def mlp_task(features: int = 6, widths: tuple[int, ...] = (8, 4), rows: int = 70
     model = build_model(lambda: Scaled(features, widths, mean), seed=1)
     facts = {"features": features, "scaling": torch.tensor([1.0, 2.0])}
     return task_of(model, noise(rows, features), inputs=("x",), outputs=("score",), facts=facts)
+
+
+class Texts(Dataset[tuple[Tensor, Tensor, Tensor]]):
+    """Texts of 3 to 12 tokens, the longest first; the target of a token is its id modulo 6."""
+
+    def __len__(self) -> int:
+        return 70
+
+    def __getitem__(self, place: int) -> tuple[Tensor, Tensor, Tensor]:
+        ids = torch.arange(12 - place % 10) * 7 % 40 + place % 3
+        return ids % 40, torch.ones(len(ids), dtype=torch.bool), ids % 6
+
+
+def padded(items: Sequence[tuple[Tensor, Tensor, Tensor]]) -> tuple[Tensor, ...]:
+    fill = nn.utils.rnn.pad_sequence
+    ids, mask, targets = zip(*items, strict=True)
+    ids, mask = fill(list(ids), batch_first=True), fill(list(mask), batch_first=True)
+    return ids, mask, fill(list(targets), batch_first=True, padding_value=-100)
+
+
+def by_tokens(output: Any, targets: Tensor) -> Tensor:
+    logits = output["logits"] if isinstance(output, Mapping) else output
+    return nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=-100)
+
+
+def text_task(make: Callable[[], nn.Module] = Tagger, inputs: tuple[str, ...] = ("ids", "mask")) -> Task:
+    """A task over ``Texts`` whose axis 1 is open in both inputs."""
+    split = Split(Texts(), collate=padded)
+    ids, mask, _ = padded([Texts()[0]])
+    return Task(
+        model=build_model(make, seed=1),
+        train=split,
+        validation=split,
+        loss=by_tokens,
+        weigh=lambda targets: (targets != -100).sum(),
+        keep=lambda output, targets: ((targets != -100).sum(1), (targets != -100).sum(1)),
+        example=(ids, mask),
+        inputs=inputs,
+        outputs=("logits",),
+        open_axes=({1: "sequence"}, {1: "sequence"}),
+    )
 
 
 def weights_of(task: Task) -> dict[str, Tensor]:

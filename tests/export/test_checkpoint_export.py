@@ -79,7 +79,7 @@ def test_the_command_writes_both_formats_where_nothing_else_is_said(
     [
         (["export"], "Give either a STUDY or --checkpoint CKPT; got neither"),
         (["export", "line", "--checkpoint", "x.pt"], "got both"),
-        (["export", "line", "--format", "onnx"], "--format belongs to --checkpoint"),
+        (["export", "line", "--import-from", "."], "--import-from belongs to --checkpoint"),
         (["export", "--checkpoint", "x.pt"], "There is no checkpoint x.pt"),
     ],
 )

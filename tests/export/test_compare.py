@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from hpo.export import formats, verify
-from hpo.export.compare import compare, measure
+from hpo.export.compare import compare, compare_rounded, measure
 from hpo.export.example import StoredExample
 from hpo.export.verify import check_apart
 
@@ -67,7 +67,7 @@ def test_another_shape_dtype_or_name_is_told_as_such() -> None:
 
 def test_latency_is_measured_at_both_batch_sizes_with_turns() -> None:
     seen: list[str] = []
-    example = StoredExample({"x": np.zeros((64, 1), "float32")}, {})
+    example = StoredExample({"x": np.zeros((64, 1), "float32")}, {64: {}})
 
     def say(name: str) -> Any:
         def predict(inputs: Any) -> Any:
@@ -84,7 +84,8 @@ def test_latency_is_measured_at_both_batch_sizes_with_turns() -> None:
 def test_formats_are_the_files_of_their_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "stone.py").write_text("packages = ('chisel',)\n")
     monkeypatch.setattr(formats, "__path__", [*formats.__path__, str(tmp_path)])
-    assert formats.known() == ["onnx", "safetensors", "stone"]
+    assert formats.known() == ["huggingface", "onnx", "onnx_int8", "safetensors", "stone", "torchscript"]
+    assert set(formats.DEFAULT) <= set(formats.known())
     assert formats.find("stone").packages == ("chisel",)
     sys.modules.pop("hpo.export.formats.stone")
 
@@ -101,3 +102,42 @@ def test_a_process_that_hangs_or_dies_is_a_reason_not_an_error(tmp_path: Path, m
     assert "must end within 0.3 s" in str(hung.reason)
     monkeypatch.setattr(verify.sys, "executable", fake("echo Killed >&2; kill -9 $$"))
     assert "-9" in str(check_apart(tmp_path, "onnx", 1e-4, 1e-3, latency=False).reason)
+
+
+def rounded(got: Any, expected: Any, dtype: str = "float32", most: float = 0.1) -> Any:
+    return compare_rounded(lambda _: {"y": np.array(got, dtype)}, stored(expected, dtype), most)
+
+
+def test_a_relative_error_is_the_difference_over_the_spread() -> None:
+    # the spread of 0 and 2 is 1; differences of 0.03 and 0.04 have a root mean square of sqrt(0.00125)
+    found = rounded([0.03, 2.04], [0.0, 2.0], "float64").relative_error
+    assert found.error == pytest.approx(0.00125**0.5) and found.difference == pytest.approx(0.04)
+
+
+def test_a_rounded_format_fails_past_its_own_bound_and_says_by_how_much() -> None:
+    assert rounded([0.1, 2.1], [0.0, 2.0], "float64", most=0.1001).reason is None
+    failed = rounded([0.1, 2.1], [0.0, 2.0], "float64", most=0.0999)
+    assert "relative error of output 'y' is 0.1 where 0.0999 is allowed" in failed.reason
+
+
+def test_rounded_classes_differ_by_their_share() -> None:
+    assert rounded([1, 2, 3, 9], [1, 2, 3, 4], "int64", most=0.3).relative_error.error == 0.25
+    assert rounded([1, 2, 3, 9], [1, 2, 3, 4], "int64", most=0.2).reason is not None
+
+
+@pytest.mark.parametrize(("got", "expected"), [([float("nan"), 1.0], [0.0, 1.0]), ([1.0, 1.1], [1.0, 1.0])])
+def test_a_rounded_number_that_is_none_or_a_constant_that_moved_is_past_every_bound(got: Any, expected: Any) -> None:
+    found = rounded(got, expected, most=1e30)
+    assert "not finite" in found.reason and found.relative_error.error is None
+
+
+def test_equal_outputs_without_spread_are_no_error() -> None:
+    assert rounded([1.0, 1.0], [1.0, 1.0]).relative_error.error == 0.0
+
+
+def test_what_cannot_be_run_is_told_with_the_case() -> None:
+    def broken(inputs: Any) -> Any:
+        raise RuntimeError("no such length")
+
+    assert compare(broken, stored([1.0]), 1, 1).reason == "Cannot be run at batch 1: RuntimeError: no such length"
+    assert compare_rounded(broken, stored([1.0]), 1).reason is not None

@@ -45,4 +45,6 @@ def test_the_weights_that_ship_are_of_the_epoch_that_gave_the_value(
     assert run.metrics["val_loss"] == pytest.approx((output + 1) ** 2, rel=1e-5)
     assert run.metrics["test_loss"] == pytest.approx((output + 1) ** 2, rel=1e-5)
     last = checkpoints.read(tmp_path / "runs/worse/retrain-00000/last.pt")["model"]
+    other = service.export(sqlite_url, "worse", tmp_path / "other", formats=["torchscript"])
+    assert list(other.manifest.formats) == ["torchscript"]  # instead of the study file's
     assert ((last["weight"] + last["bias"]).item() == pytest.approx(output)) == (report == "last")

@@ -22,12 +22,16 @@ from typer.testing import CliRunner
 
 import cli
 from hpo.errors import BundleError, ExportFailed, UnknownName, UserError
+from hpo.export import check_format
+from hpo.export import formats as all_formats
 from hpo.export.bundle import ModelBundle
 from hpo.export.example import StoredExample
 from hpo.export.formats import onnx as onnx_format
 from hpo.export.formats import safetensors as safetensors_format
+from hpo.export.manifest import Check
 from hpo.export.release import export_model
 from hpo.export.verify import verify_bundle
+from hpo.printing.shipping import show_bundle
 
 HERE = str(Path(__file__).parent)
 WIDTHS = {"widths": [8, 4]}
@@ -66,6 +70,17 @@ def test_both_formats_of_an_mlp_are_released_with_their_figures(mlp: ModelBundle
             assert 0 < one.p50_ms <= one.p95_ms
         files = sum((mlp.folder / file).stat().st_size for file in entry.files)
         assert entry.size_mb == pytest.approx(files / 2**20)
+
+
+def test_the_table_has_a_row_for_each_batch_size_and_fits_a_terminal(
+    mlp: ModelBundle, capsys: pytest.CaptureFixture[str]
+) -> None:
+    show_bundle(mlp, as_json=False)
+    table = capsys.readouterr().out.splitlines()[:6]
+    assert max(map(len, table)) <= 100
+    assert [(line.split()[0], line.split()[4]) for line in table[2:]] == [
+        (name, batch) for name in ("onnx", "safetensors") for batch in ("1", "64")
+    ]
 
 
 def test_the_manifest_says_names_dtypes_and_shapes(mlp: ModelBundle) -> None:
@@ -326,3 +341,65 @@ def test_a_full_disk_ships_no_bundle_with_a_format_less(tmp_path: Path) -> None:
             assert list(mount.iterdir()) == []
     finally:
         subprocess.run(["umount", str(mount)], check=True)
+
+
+def test_a_text_model_ships_with_an_open_length_and_says_what_rounding_does(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    formats = ["onnx_int8", "torchscript"]
+    bundle = export(small.text_task(), tmp_path / "b", "Tags", formats=formats)
+    assert [entry.reason for entry in bundle.manifest.formats.values()] == [None, None]
+    assert [fact.shape for fact in bundle.manifest.inputs] == [("batch", "sequence")] * 2
+    assert [fact.shape for fact in bundle.manifest.outputs] == [("batch", "sequence", 6)]
+    rounded = bundle.manifest.formats["onnx_int8"]
+    assert rounded.comparison is None and rounded.relative_error is not None
+    assert rounded.figures["largest_difference"] == rounded.relative_error.difference
+    shift = rounded.metrics["val_loss"]
+    assert shift.pytorch is not None and shift.rounded is not None
+    assert 0 < abs(shift.pytorch - shift.rounded) < 0.1
+    assert f"val_loss on the validation set: {shift.rounded:.6g}, PyTorch" in (bundle.folder / "README.md").read_text()
+    lines = verify_bundle(bundle.folder).lines
+    assert [line.partition(";")[0] for line in lines[:2]] == ["onnx_int8: near PyTorch", "torchscript: equals PyTorch"]
+    show_bundle(bundle, as_json=False)
+    assert "What rounding to onnx_int8 does on the validation set:" in capsys.readouterr().out
+
+
+def test_a_rounded_model_past_its_bound_does_not_ship(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hpo.export.release.check_apart", _in_this_process)
+    monkeypatch.setattr("hpo.export.formats.onnx_int8.largest_error", 1e-6)
+    bundle = export(small.mlp_task(), tmp_path / "b", "Mlp", WIDTHS, formats=["onnx_int8", "safetensors"])
+    entry = bundle.manifest.formats["onnx_int8"]
+    assert not entry.released and entry.metrics == {} and "Too far from PyTorch" in str(entry.reason)
+    assert not (bundle.folder / "formats/onnx_int8").exists()
+
+
+def test_what_rounding_does_must_be_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hpo.export.release.check_apart", _in_this_process)
+
+    def broken(output: Any, target: Any) -> Any:
+        raise KeyError("hidden")
+
+    task = replace(small.mlp_task(), loss=broken)
+    bundle = export(task, tmp_path / "b", "Mlp", WIDTHS, formats=["onnx_int8", "onnx"])
+    assert bundle.manifest.formats["onnx"].released
+    assert "Could not be judged on the validation set" in str(bundle.manifest.formats["onnx_int8"].reason)
+
+
+def _in_this_process(folder: Path, name: str, **options: Any) -> Check:
+    return check_format._check(folder, name, options["atol"], options["rtol"], False, None)
+
+
+@pytest.mark.slow
+def test_a_language_model_ships_in_every_format(tmp_path: Path) -> None:
+    task = small.text_task(small.LanguageModel, ("input_ids", "attention_mask"))
+    bundle = export(task, tmp_path / "b", "Language", formats=all_formats.known(), latency=True)
+    assert {name: entry.reason for name, entry in bundle.manifest.formats.items()} == dict.fromkeys(all_formats.known())
+    assert [fact.shape for fact in bundle.manifest.outputs] == [("batch", "sequence", 50)]
+    assert verify_bundle(bundle.folder, import_from=HERE).is_good
+    for name in all_formats.known():
+        code = (
+            (bundle.folder / "README.md").read_text().split(f"### {name}\n")[1].split("```python\n")[1].split("```")[0]
+        )
+        path = {"PYTHONPATH": f"{Path(cli.__file__).parent}:{HERE}", "PATH": "", "HF_HUB_OFFLINE": "1"}
+        done = subprocess.run([sys.executable, "-c", code], cwd=bundle.folder, capture_output=True, text=True, env=path)
+        assert done.stdout == "logits float32 (64, 12, 50)\n", (name, done.stderr)

@@ -16,7 +16,6 @@ from small import DIGITS, SMALL, find
 
 from hpo.errors import DataError, UserError
 from hpo.export.forward import first_rows, in_order, load_weights_strictly
-from hpo.training.checks.findings import Result
 from hpo.training.checks.preflight import Extent, preflight
 from hpo.training.settings import WARM_UPS, TrainerSettings
 from hpo.training.task import Task
@@ -38,8 +37,9 @@ class Case:
     def job(self, folder: Path | str = "nowhere", **changes: Any) -> Job:
         goal = Goal(self.objective.default_goals[0])
         fields = {"seed": 5, "data_seed": 2, "deterministic": True, **changes}
+        params = {name: value for name, value in self.params.items() if name not in WARM_UPS}  # there is one epoch
         return Job(
-            study="study", series="search", number=0, objective=self.name, params=self.params, data=dict(self.data),
+            study="study", series="search", number=0, objective=self.name, params=params, data=dict(self.data),
             trainer=self.settings, goals=(goal,), monitor=goal, epochs=1, folder=str(folder), **fields,
         )  # fmt: skip
 
@@ -141,15 +141,15 @@ def test_the_pre_flight_finds_nothing_wrong(case: Case) -> None:
         lambda: case.objective.task(job), job.trainer.with_params(job.params), EXTENT,
         outline=lambda: case.objective.outline(job),
     )  # fmt: skip
-    assert [(one.name, one.message) for one in found.findings if one.result is Result.FAILED] == []
+    assert [one.line for one in found.failed] == []
 
 
 def test_an_outline_is_the_model_without_its_memory(case: Case) -> None:
     outline = case.objective.outline(case.job())
     if outline is None:
         pytest.skip("small enough to be built")
-    assert all(parameter.is_meta for parameter in outline.parameters())
-    assert _shapes(outline) == _shapes(case.task().model)
+    assert all(parameter.is_meta for parameter in outline.model.parameters())
+    assert _shapes(outline.model) == _shapes(case.task().model)
 
 
 def _shapes(model: torch.nn.Module) -> dict[str, tuple[tuple[int, ...], bool]]:

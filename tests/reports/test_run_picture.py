@@ -145,7 +145,7 @@ def test_standard_deviations_that_are_right_are_well_calibrated() -> None:
     assert np.interp(half, wide.expected, wide.observed) == pytest.approx(0.6827, abs=0.02)
 
 
-@pytest.mark.parametrize("kind", ["value", "class", "gaussian"])
+@pytest.mark.parametrize("kind", ["value", "class", "gaussian", "other"])
 def test_what_does_not_fit_is_no_figure(kind: str) -> None:
     odd = Predictions("test", kind, np.zeros((4, 3, 2)), np.zeros((4, 5)))
     assert (agreement(odd), confusion(odd), calibration(odd)) == (None, None, None)
@@ -157,9 +157,13 @@ def test_kept_predictions_say_what_they_are(tmp_path: Path) -> None:
         ({"targets": np.zeros(3, np.int64)}, "class"),
         ({"targets": two}, "value"),
         ({"targets": two[:, :1], "kind": "gaussian"}, "gaussian"),
+        ({"targets": np.zeros(3, np.int64), "kind": "other"}, "other"),
     ):
         found = load(keep(tmp_path, "val", outputs=two, **arrays), "validation")
         assert found is not None and found.kind == kind
+    wide = {"outputs": np.arange(6).reshape(1, 6), "targets": np.zeros(1, int), "columns": 4}
+    cut = load(keep(tmp_path, "val", **wide), "validation")
+    assert cut is not None and cut.outputs.tolist() == [[0, 1, 2, 3]]
     assert load(tmp_path, "test") is None
     (tmp_path / "test_predictions.npz").write_bytes(b"PK\x03\x04 cut short")
     assert load(tmp_path, "test") is None

@@ -11,16 +11,14 @@ from hpo.errors import UnknownName
 from hpo.training.batches import make_batches
 from hpo.training.checks.estimate import (
     MemoryEstimate,
-    TimeEstimate,
     data_mb,
-    estimate_time,
     judge_memory,
     memory_by_count,
     memory_of,
-    spoken_time,
     with_activations,
 )
 from hpo.training.checks.findings import Result
+from hpo.training.checks.timing import TimeEstimate, estimate_time, spoken_time
 from hpo.training.meters import Subject, peak_memory_mb
 from hpo.training.optimizers import make_optimizer
 from hpo.training.settings import TrainerSettings

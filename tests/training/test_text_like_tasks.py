@@ -12,12 +12,12 @@ from training_kit import Trial, make_settings, make_task
 
 from hpo.errors import OutOfMemory, TrialFailed
 from hpo.training.checks.data import check_batches, check_samples
-from hpo.training.checks.estimate import check_memory
+from hpo.training.checks.outlined import check_outline
 from hpo.training.evaluate import evaluate
 from hpo.training.optimizers import make_optimizer
 from hpo.training.outputs import check
 from hpo.training.precision import Precision
-from hpo.training.task import Split, Task
+from hpo.training.task import Outline, Split, Task
 from hpo.training.update import Updater
 
 CPU = torch.device("cpu")
@@ -186,4 +186,4 @@ def test_an_outline_that_cannot_fit_is_refused_without_being_built() -> None:
     with torch.device("meta"):
         outline = nn.Linear(10**6, 10**6)  # 4 TB of weights
     with pytest.raises(OutOfMemory, match="Refused before its first update: parameters 3 814 701"):
-        check_memory(outline, make_settings(), CPU, 1.0)
+        check_outline(Outline(outline), make_settings(), CPU, 1.0)

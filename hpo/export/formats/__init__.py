@@ -1,4 +1,4 @@
-"""The formats a model is shipped in, one file each: the listing of this folder is the list.
+"""The formats a model is shipped in, one file each: the listing of this folder is the list, ``_`` aside.
 
 Adding a format is adding a module here with the members of ``Format``; nothing else is
 edited. Formats know neither the bundle nor each other, and import what they need where
@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -22,6 +22,8 @@ from hpo.errors import UnknownName
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+DEFAULT = ("onnx", "safetensors")  # what is made where nobody names formats
+
 Arrays = dict[str, NDArray[np.generic]]
 Predict = Callable[[Mapping[str, NDArray[np.generic]]], Arrays]  # inputs by name -> outputs by name
 
@@ -31,7 +33,9 @@ class Subject:
     """A model on its way out: fp32, in eval mode, on the CPU, with all it takes to rebuild it.
 
     ``example`` is a batch of two rows per input. Two, because with a batch of one
-    ``torch.export`` takes the 1 for a constant. ``facts`` are JSON values.
+    ``torch.export`` takes the 1 for a constant. ``axes`` has for each input the names of its
+    open axes, the batch among them. ``facts`` are JSON values. ``shared`` is where formats of
+    one family leave what is slow to make again.
     """
 
     model: nn.Module
@@ -41,6 +45,8 @@ class Subject:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     example: tuple[Tensor, ...]
+    axes: tuple[Mapping[int, str], ...]
+    shared: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
 
 class Format(Protocol):
@@ -48,11 +54,14 @@ class Format(Protocol):
 
     ``packages`` are the distributions needed to load it; their versions are kept with the
     bundle. ``is_eager`` says that what is loaded back is the PyTorch model itself, which
-    the other formats' speed is then measured beside.
+    the other formats' speed is then measured beside. ``largest_error`` is None for a format
+    that must equal PyTorch within the tolerances of the bundle; one that rounds the model says how
+    large its relative error may be (``RelativeError``).
     """
 
     packages: tuple[str, ...]
     is_eager: bool
+    largest_error: float | None
 
     def write(self, subject: Subject, folder: Path) -> None:
         """Put the model into ``folder`` (it exists and is empty); all that lies there is shipped.

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hpo.errors import ExportFailed
 from hpo.export.formats import Predict, Subject
+from hpo.export.formats._disk import system_errors
 
 if TYPE_CHECKING:
     from torch import nn
 
 packages = ("torch", "safetensors")
 is_eager = True
+largest_error = None
 FILE = "model.safetensors"
 HEADER = "hpo"  # the key of our JSON in the file's own metadata
 
@@ -29,7 +29,6 @@ def write(subject: Subject, folder: Path) -> None:
         OSError: the file cannot be written.
     """
     import torch
-    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     state = subject.model.state_dict()
@@ -47,13 +46,8 @@ def write(subject: Subject, folder: Path) -> None:
     # Cloned one by one: the file format refuses tensors that share memory (tied weights).
     tensors = {name: value.detach().clone().contiguous() for name, value in state.items()}
     metadata = {"format": "pt", HEADER: json.dumps(header, allow_nan=False)}
-    try:
+    with system_errors(folder / FILE):
         save_file(tensors, str(folder / FILE), metadata=metadata)
-    except SafetensorError as error:
-        number = re.search(r"\(os error (\d+)\)", str(error))  # how Rust ends what the system said
-        if number is None:
-            raise
-        raise OSError(int(number[1]), os.strerror(int(number[1])), str(folder / FILE)) from error
 
 
 def load(folder: Path) -> Predict:

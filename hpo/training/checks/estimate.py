@@ -1,4 +1,4 @@
-"""How much memory and time training will take: counted where it can be, measured where it cannot.
+"""How much memory training will take: counted where it can be, measured where it cannot.
 
 MB are 2^20 bytes. Counting needs no model, so it also answers for one that would not fit.
 """
@@ -16,14 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from hpo.errors import OutOfMemory, UnknownName
-from hpo.training.batches import Batch, Batches
+from hpo.training.batches import Batch
 from hpo.training.checks.findings import Result
 from hpo.training.checks.tensor_tracker import tensor_tracker
-from hpo.training.evaluate import eval_mode
-from hpo.training.meters import median_s
 from hpo.training.settings import TrainerSettings
 from hpo.training.task import Split
-from hpo.training.update import Updater, groups
+from hpo.training.update import Updater
 
 # bitsandbytes keeps both moments of AdamW in one byte a weight, with a float32 scale for every
 # 256 (block-wise quantisation, Dettmers et al. 2022, https://arxiv.org/abs/2110.02861, section 2;
@@ -31,16 +29,16 @@ from hpo.training.update import Updater, groups
 _BLOCK, _SMALL = 256, 4096
 
 _HEALTHY, _TIGHT = 0.90, 0.95  # shares of a device's memory
-_UPDATES_S, _VALIDATION_S = 0.2, 0.05
 
 
 @dataclass(frozen=True)
 class MemoryEstimate:
     """Memory of training on one device, part by part.
 
-    ``activations_mb`` and ``peak_mb`` are None until measured: what the forward pass
-    leaves for the backward pass, and the most that was alive at one moment of an update.
-    ``data_mb`` is the part of the data set that is kept on the device.
+    ``activations_mb`` and ``peak_mb`` are None until measured or reckoned: what the forward
+    pass leaves for the backward pass, and the most that is alive at one moment of an update.
+    ``data_mb`` is the part of the data set that is kept on the device, ``gathered_mb`` what
+    FSDP puts together there at a time.
     """
 
     parameters_mb: float
@@ -49,6 +47,7 @@ class MemoryEstimate:
     activations_mb: float | None = None
     data_mb: float = 0.0
     peak_mb: float | None = None
+    gathered_mb: float = 0.0
 
     @property
     def kept_mb(self) -> float:
@@ -67,10 +66,12 @@ class MemoryEstimate:
         parts = {"parameters": self.parameters_mb, "gradients": self.gradients_mb, "optimiser": self.optimizer_mb}
         if self.activations_mb is not None:
             parts["activations"] = self.activations_mb
+        if self.gathered_mb:
+            parts["gathered at a time"] = self.gathered_mb
         if self.data_mb:
             parts["data"] = self.data_mb
-        told = ", ".join(f"{name} {_mb(value)}" for name, value in parts.items())
-        return f"{told}; {'at their peak' if self.peak_mb is not None else 'together'} {_mb(self.total_mb)}"
+        told = ", ".join(f"{name} {spoken_mb(value)}" for name, value in parts.items())
+        return f"{told}; {'at their peak' if self.peak_mb is not None else 'together'} {spoken_mb(self.total_mb)}"
 
 
 def memory_by_count(
@@ -132,7 +133,7 @@ def with_activations(
 def _on_cpu(updater: Updater, batch: Batch) -> tuple[float, float]:
     with _tracked(updater, batch) as total:
         before = total("current")
-        loss = _forward(updater, batch)
+        loss = updater.forward(batch)
         held = total("current") - before
     del loss
     # A tracker follows one pass through the modules, so the update gets its own.
@@ -156,19 +157,13 @@ def _tracked(updater: Updater, batch: Batch) -> Iterator[Callable[[str], int]]:
 def _on_gpu(updater: Updater, batch: Batch) -> tuple[float, float]:
     device = updater.precision.device
     before = torch.cuda.memory_allocated(device)
-    loss = _forward(updater, batch)
+    loss = updater.forward(batch)
     held = torch.cuda.memory_allocated(device) - before
     del loss
     torch.cuda.reset_peak_memory_stats(device)
     updater.update([batch])
     torch.cuda.synchronize(device)
     return held, torch.cuda.max_memory_allocated(device)
-
-
-def _forward(updater: Updater, batch: Batch) -> Tensor:
-    with updater.precision.autocast():
-        output = updater.model(*batch[:-1])
-    return updater.loss(updater.precision.widen(output), batch[-1])
 
 
 def data_mb(splits: tuple[Split, ...], device: torch.device) -> float:
@@ -190,7 +185,15 @@ def available_mb(device: torch.device, gpu_share: float = 1.0) -> float | None:
     return None if kb is None else kb / 1024
 
 
-def judge_memory(estimate: MemoryEstimate, available: float | None, kind: str, workers: int = 1) -> tuple[Result, str]:
+def judge_memory(
+    estimate: MemoryEstimate,
+    available: float | None,
+    kind: str,
+    workers: int = 1,
+    *,
+    least_mb: float | None = None,
+    way_out: str | None = None,
+) -> tuple[Result, str]:
     """Whether it fits, and a sentence; 90 to 95 % of a device is healthy use.
 
     Args:
@@ -198,17 +201,20 @@ def judge_memory(estimate: MemoryEstimate, available: float | None, kind: str, w
         kind: ``cuda`` or ``cpu``. Too much is a failure where no smaller batch would help
             a single trial; else training halves its batch, and a CPU may swap: a warning.
         workers: trials that share the memory at once.
+        least_mb: what no smaller batch makes smaller; ``estimate.kept_mb`` by default.
+        way_out: what to do where it does not fit, as a sentence; by default what helps against the largest part.
     """
     several = f" a trial, {workers} at once" if workers > 1 else ""
     told = f"{estimate}{several}"
     if available is None:
         return Result.OK, f"{told}; how much the device has is not known."
     share = estimate.total_mb * workers / available
-    told += f"; {share:.1%} of {_mb(available)} {'of the GPU' if kind == 'cuda' else 'free'}"
+    told += f"; {share:.1%} of {spoken_mb(available)} {'of the GPU' if kind == 'cuda' else 'free'}"
     if share > 1:
-        hopeless = estimate.kept_mb * (workers if kind == "cuda" else 1) > available
+        least_mb = estimate.kept_mb if least_mb is None else least_mb
+        hopeless = least_mb * (workers if kind == "cuda" else 1) > available
         result = Result.FAILED if hopeless else Result.WARNING
-        return result, f"{told}. It does not fit: {_way_out(estimate)}."
+        return result, f"{told}. It does not fit: {way_out or _way_out(estimate)}."
     if share > _TIGHT:
         return Result.WARNING, f"{told}. Above {_TIGHT:.0%} a larger batch or fragments may not fit."
     return Result.OK, f"{told}{', healthy use' if share >= _HEALTHY else ''}."
@@ -223,17 +229,21 @@ def check_memory(
 ) -> None:
     """Refuse a trial whose weights, gradients, optimiser state and data alone are more than its device has.
 
-    ``model`` may be an outline on the meta device, which takes no memory itself.
-
     Raises:
         OutOfMemory: they are.
     """
     estimate = replace(memory_of(model, settings), data_mb=data_mb(splits, device))
-    available = available_mb(device, gpu_share)
-    if available is not None and estimate.kept_mb > available:
-        whose = f"its share of the GPU is {_mb(available)}" if device.type == "cuda" else f"{_mb(available)} are free"
-        way = _way_out(estimate)
-        raise OutOfMemory(f"Refused before its first update: {estimate}; {whose}. It does not fit: {way}.")
+    refuse_more_than(available_mb(device, gpu_share), estimate, estimate.kept_mb, device)
+
+
+def refuse_more_than(available: float | None, estimate: MemoryEstimate, least_mb: float, device: torch.device) -> None:
+    """Raise ``OutOfMemory``, with the parts and a way out, where ``least_mb`` is more than ``available``."""
+    if available is None or least_mb <= available:
+        return
+    has = spoken_mb(available)
+    whose = f"its share of the GPU is {has}" if device.type == "cuda" else f"{has} are free"
+    way = _way_out(estimate)
+    raise OutOfMemory(f"Refused before its first update: {estimate}; {whose}. It does not fit: {way}.")
 
 
 def _way_out(estimate: MemoryEstimate) -> str:
@@ -261,56 +271,5 @@ def _state_bytes(optimizer: str, momentum: float, bytes_per_weight: float) -> fl
     return moments[optimizer] * bytes_per_weight
 
 
-@dataclass(frozen=True)
-class TimeEstimate:
-    """Seconds of an epoch's two parts, and what a study makes of them."""
-
-    update_s: float
-    updates: int  # in an epoch
-    validation_s: float
-
-    @property
-    def epoch_s(self) -> float:
-        return self.update_s * self.updates + self.validation_s
-
-    def study_s(self, epochs: int, trials: int, workers: int) -> float:
-        """Every trial with all its epochs, ``workers`` at a time."""
-        return self.epoch_s * epochs * math.ceil(trials / workers)
-
-
-def estimate_time(updater: Updater, train: Batches, validation: Batches, accumulation: int) -> TimeEstimate:
-    """Times some updates of ``updater`` (fetching their batches included) and some batches of validation.
-
-    The weights of ``updater.model`` change by it.
-    """
-    device = updater.precision.device
-    stream, judged = _endless(train, accumulation), _endless(validation, 1)
-
-    def judge() -> None:
-        _forward(updater, next(judged)[0])
-
-    update_s = median_s(lambda: updater.update(next(stream)), device, _UPDATES_S)
-    with eval_mode(updater.model), torch.no_grad():
-        judge_s = median_s(judge, device, _VALIDATION_S)
-    # A last batch that is smaller takes less, so it counts as a part of a whole one.
-    batches = validation.samples / min(validation.batch_size, validation.samples)
-    return TimeEstimate(update_s, math.ceil(len(train) / accumulation), judge_s * batches)
-
-
-def _endless(batches: Batches, accumulation: int) -> Iterator[list[Batch]]:
-    epoch = 0
-    while True:
-        epoch += 1
-        yield from groups(batches.epoch(epoch), accumulation)
-
-
-def spoken_time(seconds: float) -> str:
-    """A duration as people say it: 12 ms, 3.4 s, 5.6 min, 7.8 h, 9.1 d."""
-    for unit, length in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
-        if seconds >= length:
-            return f"{seconds / length:.1f} {unit}"
-    return f"{seconds * 1e3:.3g} ms"
-
-
-def _mb(value: float) -> str:
+def spoken_mb(value: float) -> str:
     return f"{value:,.1f} MB".replace(",", " ")

@@ -1,7 +1,7 @@
 """What is looked at before the first update, so that a mistake costs a second and not an epoch.
 
 ``check_fits_data`` is asked at the start of every trial, ``preflight`` once for a study.
-What it looks at in the data stands in ``data_checks``, what it reckons in ``estimate``.
+What it looks at in the data stands in ``data``, what it reckons in ``estimate``, ``outlined`` and ``timing``.
 """
 
 from __future__ import annotations
@@ -21,17 +21,19 @@ from hpo.training import outputs
 from hpo.training.batches import Batch, Loading, check_accumulation, make_batches
 from hpo.training.blocks import checkpointed_blocks
 from hpo.training.checks.data import Fault, Told, check_batches, check_samples, class_count, reason
+from hpo.training.checks.dry_run import DryRuns
 from hpo.training.checks.estimate import (
     MemoryEstimate,
     available_mb,
     data_mb,
-    estimate_time,
     judge_memory,
     memory_of,
-    spoken_time,
     with_activations,
 )
 from hpo.training.checks.findings import Finding, Preflight, Result
+from hpo.training.checks.outlined import estimate_outline, outline_of
+from hpo.training.checks.timing import estimate_time, spoken_time
+from hpo.training.checks.ways import ways_out
 from hpo.training.device_lock import DeviceLock
 from hpo.training.evaluate import eval_mode
 from hpo.training.meters import Subject
@@ -40,7 +42,7 @@ from hpo.training.process import process_state, release_memory
 from hpo.training.recovery import is_out_of_memory
 from hpo.training.schedules import Schedule
 from hpo.training.settings import TrainerSettings
-from hpo.training.task import Task
+from hpo.training.task import Outline, Task
 from hpo.training.update import Updater
 from hpo.trial import derive_seed
 
@@ -55,12 +57,14 @@ class Extent:
     """How a study is run, as far as it decides what it takes.
 
     ``trials`` None: as many as the time allows. ``gpus`` is a trial's share of GPUs.
+    With ``device_mb`` the memory alone is reckoned, for a GPU that has so much and need not be here.
     """
 
     epochs: int
     trials: int | None = None
     workers: int = 1
     gpus: float = 0
+    device_mb: float | None = None
 
 
 def check_fits_data(task: Task, batch: Batch, precision: Precision) -> None:
@@ -106,11 +110,11 @@ def preflight(
     *,
     seed: int = 0,
     deterministic: bool = False,
-    outline: Callable[[], nn.Module | None] = lambda: None,
+    outline: Callable[[], Outline | None] = lambda: None,
 ) -> Preflight:
     """Every check on the task that ``build`` makes, on the device that a trial of ``extent`` would get.
 
-    Where ``outline`` gives the model on the meta device, one that cannot fit is never built.
+    Where ``outline`` gives one, a model that cannot fit is never built.
 
     Works on a copy of the model, with a fresh optimiser and generators of its own: what
     later runs in this process is not changed by it. Never raises for what is wrong with
@@ -148,9 +152,13 @@ class _Flight:
         self.settings, self.extent, self.device, self.seed = settings, extent, device, seed
         self._between, self._stack = between, stack
         self._findings: dict[str, Finding] = {}
-        self._available_mb = available_mb(device, extent.gpus)  # before the model takes its part
+        self._available_mb = extent.device_mb or available_mb(device, extent.gpus)  # before the model takes its part
+        self._judged_for = torch.device("cuda") if extent.device_mb else device
 
-    def run(self, build: Callable[[], Task], outline: Callable[[], nn.Module | None]) -> Preflight:
+    def run(self, build: Callable[[], Task], outline: Callable[[], Outline | None]) -> Preflight:
+        if self.extent.device_mb is not None:
+            self._do("memory", lambda: self._estimated(outline() or outline_of(build())))
+            return self._found()
         if self.extent.gpus > 0 and self.device.type == "cpu":
             told = f"resources.gpus is {self.extent.gpus:g}, but torch sees no GPU here; the CPU stood in for it."
             self._findings["device"] = Finding("device", Result.WARNING, told)
@@ -197,14 +205,26 @@ class _Flight:
 
     # The checks, in the order in which they run
 
-    def _outlined(self, outline: Callable[[], nn.Module | None]) -> Told | Finding:
+    def _outlined(self, outline: Callable[[], Outline | None]) -> Told | Finding:
         """The memory of a model before it exists."""
-        model = outline()
-        return (
-            Told("counted once the model is there")
-            if model is None
-            else self._judged(memory_of(model, self.settings), 0.0)
-        )
+        found = outline()
+        return Told("counted once the model is there") if found is None else self._estimated(found)
+
+    def _estimated(self, outline: Outline) -> Finding:
+        """The memory of an update that is not made, and where there is not enough what would do."""
+        settings, device = self.settings, self._judged_for
+        try:
+            runs = DryRuns(outline) if outline.sample else None
+            estimate = estimate_outline(outline, settings, device, runs)
+        except Exception as error:  # some models cannot be gone through in shapes alone
+            counted = self._judged(memory_of(outline.model, settings))
+            return replace(counted, message=f"{counted.message} Activations are not in it: {reason(error)}.")
+        finding = self._judged(estimate)
+        if runs is None or self._available_mb is None or finding.details["share"] <= 1:
+            return finding
+        ways = ways_out(outline, settings, device, self._available_mb, runs)
+        finding = self._judged(estimate, least_mb=ways.one_row_mb, way_out=str(ways))
+        return replace(finding, details={**finding.details, "ways": asdict(ways)})
 
     def _build(self, build: Callable[[], Task]) -> Told:
         self.task = task = build()
@@ -309,7 +329,7 @@ class _Flight:
 
     def _counted(self) -> Finding:
         """What can be known of the memory before anything is put on the device."""
-        return self._judged(memory_of(self.task.model, self.settings), self._data_mb)
+        return self._judged(replace(memory_of(self.task.model, self.settings), data_mb=self._data_mb))
 
     def _measured(self) -> Finding:
         self.updater.update([self.batch])  # the optimiser's state exists from then on
@@ -318,18 +338,19 @@ class _Flight:
         counted = memory_of(self.task.model, self.settings)
         estimate = with_activations(counted, self.updater, piece, accumulation=self.settings.accumulation)
         self.updater.clear()
-        return self._judged(estimate, self._data_mb)
+        return self._judged(replace(estimate, data_mb=self._data_mb))
 
     @property
     def _data_mb(self) -> float:
         return data_mb((self.task.train, self.task.validation), self.device)
 
-    def _judged(self, estimate: MemoryEstimate, kept_of_data_mb: float) -> Finding:
-        available = self._available_mb
-        estimate = replace(estimate, data_mb=kept_of_data_mb)
-        # Of a GPU each trial has its own share already.
-        at_once = self.extent.workers if self.device.type == "cpu" else 1
-        result, told = judge_memory(estimate, available, self.device.type, at_once)
+    def _judged(
+        self, estimate: MemoryEstimate, *, least_mb: float | None = None, way_out: str | None = None
+    ) -> Finding:
+        available, kind = self._available_mb, self._judged_for.type
+        # Of a GPU each process has its own share already.
+        at_once = self.extent.workers * self.settings.devices if kind == "cpu" else 1
+        result, told = judge_memory(estimate, available, kind, at_once, least_mb=least_mb, way_out=way_out)
         details: dict[str, Any] = {
             **asdict(estimate),
             "total_mb": estimate.total_mb,

@@ -1,0 +1,198 @@
+"""Texts from files or from the Hugging Face hub, refused where they cannot be used. No torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hpo.errors import DataError
+from objectives.language_modeling.fields import Fields
+
+KINDS = (".txt", ".md", ".csv", ".jsonl", ".json", ".parquet")
+STREAMED_BELOW = 10_000  # of a hub's data set, samples asked for
+FEWEST = 20
+_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Document:
+    """A text with where it stands; ``label`` is a class, ``target`` the text to be written from it."""
+
+    id: str
+    text: str
+    label: str | None = None
+    target: str | None = None
+
+
+def read(fields: Fields) -> list[Document]:
+    """The first ``max_samples`` texts.
+
+    Raises:
+        DataError: a file is missing, empty or unreadable, lacks a column, or holds what is
+            no text; with the file, the rows and their count. Or there are too few, or one class.
+    """
+    found = _from_hub(fields) if fields.dataset is not None else _from_files(Path(str(fields.path)), fields)
+    if len(found) < FEWEST:
+        where = fields.path or fields.dataset
+        raise DataError(f"{where}: at least {FEWEST} texts are needed for three parts; there are {len(found)}.")
+    if fields.goal == "classification":
+        classes = {document.label for document in found}
+        if len(classes) < 2:
+            raise DataError(
+                f"{fields.path or fields.dataset}: the column {fields.label_column!r} must have two classes or more; "
+                f"all {len(found)} texts have {classes.pop()!r}."
+            )
+    return found
+
+
+def _from_files(path: Path, fields: Fields) -> list[Document]:
+    files = _files(path)
+    documents: list[Document] = []
+    for file in files:
+        wanted = fields.max_samples - len(documents)
+        if wanted > 0:
+            documents += _documents(file, _rows(file, fields), fields, wanted)
+    return documents
+
+
+def _files(path: Path) -> list[Path]:
+    try:
+        if path.is_dir():
+            found = sorted(file for file in path.rglob("*") if file.suffix.lower() in KINDS and file.is_file())
+        else:
+            path.stat()
+            found = [path]
+    except OSError as error:
+        raise DataError(
+            f"{path}: {error.strerror}. Make texts with `hpo make-data language_modeling --out {path}`."
+        ) from error
+    wrong = [file for file in found if file.suffix.lower() not in KINDS]
+    if wrong or not found:
+        what = f"it is {path.suffix or 'without an ending'}" if wrong else "the folder has none"
+        raise DataError(f"{path}: texts are files that end in {', '.join(KINDS)}; {what}.")
+    return found
+
+
+def _rows(file: Path, fields: Fields) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Each row with its place in the file."""
+    kind = file.suffix.lower()
+    try:
+        if kind in (".txt", ".md"):
+            blocks = file.read_text(encoding="utf-8").split("\n\n")
+            yield from (
+                (f"block {i}", {fields.text_column: block}) for i, block in enumerate(blocks, 1) if block.strip()
+            )
+        elif kind in (".jsonl", ".json"):
+            yield from _json_rows(file)
+        else:
+            yield from _table_rows(file, kind, fields)
+    except OSError as error:
+        raise DataError(f"{file}: {error.strerror or error}.") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{file}: must be UTF-8; the byte at {error.start} is not.") from error
+
+
+def _json_rows(file: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    text = file.read_text(encoding="utf-8")
+    if text.lstrip().startswith("["):
+        try:
+            rows = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise DataError(f"{file}: line {error.lineno} is no JSON: {error.msg}.") from error
+        lines = ((f"row {i}", row) for i, row in enumerate(rows, 1))
+    else:
+        lines = ((f"line {i}", _json_line(file, i, line)) for i, line in enumerate(text.split("\n"), 1) if line.strip())
+    for place, row in lines:
+        if not isinstance(row, Mapping):
+            raise DataError(f"{file}: {place} must be an object with the columns as names; got {str(row)[:60]!r}.")
+        yield place, row
+
+
+def _json_line(file: Path, number: int, line: str) -> Any:
+    try:
+        return json.loads(line)
+    except json.JSONDecodeError as error:
+        raise DataError(f"{file}: line {number} is no JSON: {error.msg}.") from error
+
+
+def _table_rows(file: Path, kind: str, fields: Fields) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    import pyarrow as pa
+    from pyarrow import csv, parquet
+
+    columns = (fields.text_column, fields.label_column, fields.target_column)
+    try:
+        if kind == ".parquet":
+            table = parquet.read_table(file)
+        else:
+            table = csv.read_csv(
+                file,
+                parse_options=csv.ParseOptions(newlines_in_values=True),
+                convert_options=csv.ConvertOptions(column_types=dict.fromkeys(columns, pa.string())),
+            )
+    except pa.ArrowException as error:
+        raise DataError(f"{file} cannot be read as {kind[1:]}: {' '.join(str(error).split())[:200]}.") from error
+    yield from ((f"row {i}", row) for i, row in enumerate(table.to_pylist(), 1))
+
+
+def _from_hub(fields: Fields) -> list[Document]:
+    """Texts of a data set by name; streamed where few are wanted, so that nothing large is fetched."""
+    from datasets import load_dataset
+
+    given = dict(fields.dataset or {})
+    name, config, split = given["name"], given.get("config"), given.get("split", "train")
+    streaming = fields.max_samples < STREAMED_BELOW
+    try:
+        rows: Iterable[Any] = load_dataset(name, config, split=split, streaming=streaming)
+        numbered = ((f"row {i}", row) for i, row in enumerate(rows, 1))
+        return _documents(Path(name), numbered, fields, fields.max_samples)
+    except DataError:
+        raise
+    except Exception as error:  # the hub, the network and the data set each fail in their own way
+        reason = " ".join(str(error).split())[:300]
+        raise DataError(f"data: dataset {name!r} (config {config}, split {split}) cannot be had: {reason}") from error
+
+
+def _documents(
+    file: Path, rows: Iterable[tuple[str, Mapping[str, Any]]], fields: Fields, wanted: int
+) -> list[Document]:
+    columns = {"text": fields.text_column}
+    if fields.goal == "classification":
+        columns["label"] = fields.label_column
+    if fields.goal == "encoder_decoder":
+        columns["target"] = fields.target_column
+    found: list[Document] = []
+    bad: list[str] = []
+    for place, row in rows:
+        if len(found) + len(bad) >= wanted:
+            break
+        missing = [column for column in columns.values() if column not in row]
+        if missing:
+            raise DataError(
+                f"{file}: {place} has no column {missing[0]!r}; it has {', '.join(map(repr, row))}. "
+                f"Name the right one in the study's data ({', '.join(f'{name}_column' for name in columns)})."
+            )
+        values = {name: _text(row[column], name) for name, column in columns.items()}
+        wrong = [name for name, value in values.items() if value is None]
+        if wrong:
+            bad.append(f"{place} ({columns[wrong[0]]}: {row[columns[wrong[0]]]!r:.40})")
+            continue
+        found.append(Document(id=str(row.get("id", f"{file.name}:{place}")), **values))  # type: ignore[arg-type]
+    if bad:
+        more = f" and {len(bad) - _SHOWN} more" if len(bad) > _SHOWN else ""
+        raise DataError(
+            f"{file}: every row needs a text that is not empty in {' and '.join(columns.values())}; "
+            f"{len(bad)} have none: {', '.join(bad[:_SHOWN])}{more}. Mend or drop them."
+        )
+    if not found and wanted > 0:
+        raise DataError(f"{file}: there is no text in it.")
+    return found
+
+
+def _text(value: Any, name: str) -> str | None:
+    """``value`` as a text; None where it is none. A label may be a whole number."""
+    if name == "label" and isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return value if isinstance(value, str) and value.strip() else None
