@@ -139,8 +139,8 @@ def table(size: str, rounds: int) -> str:
     plain, plain_s = memories[plain_name], times[plain_name]
     weights = sum(parameter.numel() for parameter in task.model.parameters())
     lines = [
-        f"{size}, {weights / 1e6:.1f} M weights; a plain update took {statistics.median(plain_s) * 1e3:.0f} ms. MB, and "
-        "in brackets the share of the plain one.",
+        f"{size}, {weights / 1e6:.1f} M weights; a plain update took {statistics.median(plain_s) * 1e3:.0f} ms. In MB, "
+        "with the share of the plain one in brackets.",
         "",
         "| tool | " + " | ".join(plain) + " | estimated / peak | time |",
         "|---" * (len(plain) + 3) + "|",
@@ -161,7 +161,9 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     before = os.getloadavg()[0]
-    text = f"{table(given.size, given.rounds)}\n\nLoad of the machine {before:.1f} before, {os.getloadavg()[0]:.1f} after."
+    text = (
+        f"{table(given.size, given.rounds)}\n\nLoad of the machine {before:.1f} before, {os.getloadavg()[0]:.1f} after."
+    )
     print(text)
     if given.out:
         given.out.write_text(text + "\n", encoding="utf-8")

@@ -66,7 +66,7 @@ LIBRARIES = {
     "optuna": ("hpo/search/", "storage/database.py", "storage/exchange/journal.py"),
     "cmaes": ("hpo/search/cmaes.py",),
     "optuna_dashboard": ("hpo/service/",),
-    "sqlalchemy": ("storage/",),
+    "sqlalchemy": ("storage/", "objectives/rf_localization/labels.py"),
     "alembic": ("storage/",),
     "typer": ("cli.py", "hpo/commands/"),
     "pandas": ("storage/exchange/files.py",),

@@ -34,6 +34,7 @@ from hpo.trial import StopKind
 from objectives.base import Objective, TrainingObjective
 from objectives.image_classification import ImageClassification
 from objectives.quality_regression import QualityRegression
+from objectives.rf_localization import RfLocalization
 from storage import tables
 from tests.test_architecture import FLOORS, LIBRARIES, WITHOUT_TORCH
 
@@ -174,6 +175,7 @@ def as_row(rule: Rule) -> list[str]:
         ("## For every objective", COMMON),
         ("## Of quality_regression", {r.name: r for r in QualityRegression.health}),
         ("## Of image_classification", {r.name: r for r in ImageClassification.health}),
+        ("## Of rf_localization", {r.name: r for r in RfLocalization.health}),
     ],
 )
 def test_the_guide_has_every_health_rule_with_its_condition_threshold_and_remedy(

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from hpo.errors import DataError, UnknownName
+from hpo.training.weights import FORMATS
 from objectives.rf_localization.maker import RECORDINGS
 from objectives.rf_localization.presets import PRESETS
 
 FRAMES = ("pool", "window")
 RECEIVERS = ("all", "single")
-WEIGHT_FORMATS = (".safetensors", ".pt", ".pth", ".bin")
 _TEXTS = ("path", "table", "preset", "frames", "receivers")
 _FLAGS = ("mfcc", "stratify", "freeze")
 
@@ -83,8 +83,8 @@ def checked(data: Mapping[str, Any]) -> Fields:
     for name in data:
         if name not in known:
             raise DataError(f"data: {UnknownName('field', name, known)}")
-    values: dict[str, Any] = {n: str(value) if isinstance(value, Path) else value for n, value in data.items()}
-    found = Fields(**values)
+    given: dict[str, Any] = {n: str(value) if isinstance(value, Path) else value for n, value in data.items()}
+    found = Fields(**given)
     for name in _TEXTS:
         _require(isinstance(getattr(found, name), str) and getattr(found, name), found, name, "be a text")
     for name in ("labels", "recordings", "cache", "weights"):
@@ -121,8 +121,8 @@ def _require(holds: object, found: Fields, name: str, rule: str) -> None:
 def _check_weights(weights: str | None) -> None:
     if weights is None:
         return
-    if Path(weights).suffix not in WEIGHT_FORMATS:
-        raise DataError(f"data: weights must be a file that ends in {', '.join(WEIGHT_FORMATS)}; got {weights!r}.")
+    if Path(weights).suffix not in FORMATS:
+        raise DataError(f"data: weights must be a file that ends in {', '.join(FORMATS)}; got {weights!r}.")
     try:
         with Path(weights).open("rb"):
             pass

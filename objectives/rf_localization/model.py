@@ -6,11 +6,13 @@ Axes in names: B batch, R receivers, C 3 channels, M rows of a spectrogram, T 32
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from hpo.errors import DataError
+from hpo.training.weights import load_weights, read_weights
 from objectives.rf_localization.presets import PRESETS
 
 MAGNITUDE = 2  # the channel beside I and Q
@@ -110,6 +112,19 @@ def blocks_of(model: nn.Module) -> list[nn.Module]:
     """The ConvNeXt blocks of a ``Localizer``, in order."""
     stages = model.get_submodule("backbone.encoder.stages").children()
     return [block for stage in stages for block in stage.get_submodule("layers").children()]
+
+
+def load_backbone(backbone: nn.Module, path: str) -> None:
+    """Put a file's tensors into ``backbone``, in place: as transformers names a ConvNeXt, its classifier left out.
+
+    Raises:
+        DataError: it is no file of tensors, or they are not those of this backbone.
+    """
+    prefixes = ("convnext.", "backbone.")  # of transformers' whole classifier, and of a model of ours
+    found = {name: tensor for name, tensor in read_weights(Path(path)).items() if not name.startswith("classifier.")}
+    prefix = next((one for one in prefixes if any(name.startswith(one) for name in found)), "")
+    kept = {name.removeprefix(prefix): tensor for name, tensor in found.items() if name.startswith(prefix)}
+    load_weights(backbone, kept, path, remedy="Choose the preset that they belong to.")
 
 
 def _head(dropout: float) -> nn.Sequential:

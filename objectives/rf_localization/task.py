@@ -19,7 +19,7 @@ from objectives.rf_localization.data import Events, load, split
 from objectives.rf_localization.features import CHANNELS, FLOOR_DB, FRAMES, Recipe, cached
 from objectives.rf_localization.fields import Fields, checked
 from objectives.rf_localization.geometry import Frame
-from objectives.rf_localization.model import Localizer, Shape, blocks_of, gaussian_nll
+from objectives.rf_localization.model import Localizer, Shape, blocks_of, gaussian_nll, load_backbone
 
 INPUTS = ("features_db", "sites", "present")
 _LEAST_STD = 0.1  # dB; a band that is empty in every recording stays at 0
@@ -90,8 +90,6 @@ def empty_model(params: Params, preset: str, rows: int) -> Localizer:
 def _model(said: Fields, shape: Shape, mean: Tensor, std: Tensor) -> Localizer:
     model = Localizer(said.preset, shape, mean, std)
     if said.weights is not None:
-        from objectives.rf_localization.weights import load_backbone
-
         load_backbone(model.backbone, said.weights)
     model.backbone.requires_grad_(not said.freeze)
     return model
@@ -135,9 +133,10 @@ class Examples:
     def statistics(self, rows: np.ndarray) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of each channel's rows over the recordings of ``rows``: (3, M, 1) each."""
         recording = self.events.recording[rows]
-        heard = self.features[recording[recording >= 0]].astype(np.float64)
-        mean, std = heard.mean(axis=(0, 1, 4)), heard.std(axis=(0, 1, 4))
-        found = (mean, np.maximum(std, _LEAST_STD))
+        heard = self.features[recording[recording >= 0]]
+        mean = heard.mean(axis=(0, 1, 4), dtype=np.float64)
+        variance = np.square(heard).mean(axis=(0, 1, 4), dtype=np.float64) - mean**2  # no copy in float64
+        found = (mean, np.sqrt(np.maximum(variance, _LEAST_STD**2)))
         return tuple(torch.from_numpy(part.astype(np.float32))[..., None] for part in found)  # type: ignore[return-value]
 
     def _heard(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

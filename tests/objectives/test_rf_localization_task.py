@@ -280,8 +280,8 @@ def test_weights_that_do_not_fit_are_refused(data: dict[str, Any], tmp_path: Pat
     state = empty_model({}, "tiny", 128).backbone.state_dict()
     first = next(iter(state))
     cases = {
-        "have another shape": {**state, first: torch.zeros(3)},
-        f"lacks 1 of {len(state)} tensors of the backbone, first {first}": {n: state[n] for n in state if n != first},
+        f"1 of another shape \\({first}\\)": {**state, first: torch.zeros(3)},
+        f"1 missing \\({first}\\)": {n: state[n] for n in state if n != first},
         "must hold tensors by name": {"epoch": 3},
     }  # fmt: skip
     for message, content in cases.items():
@@ -319,7 +319,7 @@ def test_the_centroid_is_drawn_to_the_loudest() -> None:
 
 
 def test_baselines_are_judged_in_metres_on_the_part_that_is_asked_for(data: dict[str, Any]) -> None:
-    found = OBJECTIVE().baselines(data, 3, "test")
+    found = OBJECTIVE().baselines(data, 2, "test")
     assert list(found) == ["training_mean", "power_centroid", "least_squares"]
     events = load(data)
     parts = split(events, checked(data), 2)
@@ -327,5 +327,5 @@ def test_baselines_are_judged_in_metres_on_the_part_that_is_asked_for(data: dict
     assert found["training_mean"]["test_mae_m"] == pytest.approx(
         great_circle_m(middle, events.positions[parts.test]).mean(), rel=1e-3
     )
-    alone = OBJECTIVE().baselines({**data, "receivers": "single"}, 3, "test")
+    alone = OBJECTIVE().baselines({**data, "receivers": "single"}, 2, "test")
     assert alone["least_squares"]["test_mae_m"] > found["least_squares"]["test_mae_m"]

@@ -15,6 +15,7 @@ from training_kit import LOSS, Trial, make_settings, make_task, regression
 
 from hpo.errors import TrialFailed
 from hpo.training.blocks import checkpointed_blocks
+from hpo.training.checks.tensor_tracker import tensor_tracker
 from hpo.training.task import Split, build_model
 from hpo.trial import Goal
 
@@ -207,3 +208,17 @@ def test_a_trial_learns_the_same_in_less_memory(tmp_path: Path) -> None:
 def test_a_trial_whose_task_names_no_blocks_fails_with_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(TrialFailed, match="names none"):
         Trial(tmp_path).fit(make_task(), make_settings(gradient_checkpointing=True))
+
+
+def test_under_autocast_checkpointed_blocks_leave_no_narrow_copies_of_their_weights() -> None:
+    blocks = nn.ModuleList(nn.Linear(64, 64, bias=False) for _ in range(8))
+    x = torch.randn(1, 64)
+    with checkpointed_blocks(list(blocks), wanted=True), tensor_tracker() as tracker:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            for block in blocks:
+                x = block(x)
+        left = sum(sizes["Total"] for sizes in tracker.get_tracker_snapshot("current").values())
+        assert torch.is_autocast_cache_enabled()
+    assert left < 64 * 64 * 2  # one weight in two bytes; all would be eight
+    x.float().sum().backward()
+    assert all(block.weight.grad is not None for block in blocks)

@@ -61,6 +61,20 @@ def test_operations_inside_a_transformer_layer_are_counted() -> None:
     assert torch.backends.mha.get_fastpath_enabled()
 
 
+def test_operations_are_counted_where_a_module_is_given_a_view_of_a_parameter() -> None:
+    class Queries(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.queries, self.layer = nn.Parameter(torch.zeros(4, 8)), nn.Linear(8, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.layer(self.queries.expand(len(x), -1, -1))
+
+    model = Queries()
+    assert forward_gflops(model, (torch.zeros(2, 8),), CPU) == 2 * (2 * 4 * 8 * 3) / 1e9
+    assert all(parameter.requires_grad for parameter in model.parameters())
+
+
 def test_speed_and_latency_are_positive_and_come_with_a_spread() -> None:
     speed, spread = samples_per_s(subject())
     assert speed > 0

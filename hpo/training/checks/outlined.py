@@ -88,9 +88,7 @@ def alone(settings: TrainerSettings) -> TrainerSettings:
 def smallest_batch(settings: TrainerSettings) -> TrainerSettings:
     """The same update, one row of it a device at a time."""
     rows = rows_of(settings)
-    return settings.model_copy(
-        update={"batch_size": settings.devices, "accumulation": settings.accumulation * rows}
-    )
+    return settings.model_copy(update={"batch_size": settings.devices, "accumulation": settings.accumulation * rows})
 
 
 def _precision(settings: TrainerSettings, device: torch.device) -> str:
