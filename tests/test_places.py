@@ -60,7 +60,7 @@ def test_a_part_of_a_file_can_be_read(place: Place, tmp_path: Path) -> None:
     place.put(file(tmp_path, "0123456789"), "f")
     with place.open("f") as stream:
         assert (stream.read(3), stream.seek(-2, 2), stream.read()) == (b"012", 8, b"89")
-    with pytest.raises(OSError):
+    with pytest.raises(OSError, match="none"):
         place.open("none")
 
 

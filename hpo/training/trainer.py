@@ -23,7 +23,7 @@ from hpo.training.batches import Loading, check_accumulation, make_batches
 from hpo.training.blocks import checkpointed_blocks
 from hpo.training.checkpoints import LAST, CheckpointFolder
 from hpo.training.checks.estimate import check_memory
-from hpo.training.checks.preflight import check_fits_data
+from hpo.training.checks.fitting import fit_once
 from hpo.training.compiling import compile_model
 from hpo.training.device_lock import DeviceLock, WorkClock
 from hpo.training.ending import are_kept, finish
@@ -201,7 +201,7 @@ class _Fit:
 
     def _check_fits(self) -> None:
         try:
-            check_fits_data(self.task, next(iter(self.train.epoch(1))), self.updater.precision)
+            fit_once(self.task, next(iter(self.train.epoch(1))), self.updater.precision)
         except TrialFailed as error:
             if error.__cause__ is None or not is_out_of_memory(error.__cause__):
                 raise

@@ -217,8 +217,8 @@ def test_under_autocast_checkpointed_blocks_leave_no_narrow_copies_of_their_weig
         with torch.autocast("cpu", dtype=torch.bfloat16):
             for block in blocks:
                 x = block(x)
-        left = sum(sizes["Total"] for sizes in tracker.get_tracker_snapshot("current").values())
-        assert torch.is_autocast_cache_enabled()
+            left = sum(sizes["Total"] for sizes in tracker.get_tracker_snapshot("current").values())
+            assert torch.is_autocast_cache_enabled()
     assert left < 64 * 64 * 2  # one weight in two bytes; all would be eight
     x.float().sum().backward()
     assert all(block.weight.grad is not None for block in blocks)

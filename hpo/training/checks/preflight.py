@@ -1,13 +1,13 @@
 """What is looked at before the first update, so that a mistake costs a second and not an epoch.
 
-``check_fits_data`` is asked at the start of every trial, ``preflight`` once for a study.
+``fit_once`` of ``fitting`` is asked at the start of every trial, ``preflight`` once for a study.
 What it looks at in the data stands in ``data``, what it reckons in ``estimate``, ``outlined`` and ``timing``.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -17,7 +17,6 @@ import torch
 from torch import Tensor, nn
 
 from hpo.errors import TrialFailed
-from hpo.training import outputs
 from hpo.training.batches import Batch, Loading, check_accumulation, make_batches
 from hpo.training.blocks import checkpointed_blocks
 from hpo.training.checks.data import Fault, Told, check_batches, check_samples, class_count, reason
@@ -31,13 +30,13 @@ from hpo.training.checks.estimate import (
     with_activations,
 )
 from hpo.training.checks.findings import Finding, Preflight, Result
+from hpo.training.checks.fitting import fit_once
 from hpo.training.checks.outlined import estimate_outline, outline_of
 from hpo.training.checks.timing import estimate_time, spoken_time
 from hpo.training.checks.ways import ways_out
 from hpo.training.device_lock import DeviceLock
 from hpo.training.evaluate import eval_mode
 from hpo.training.meters import Subject
-from hpo.training.precision import Precision
 from hpo.training.process import process_state, release_memory
 from hpo.training.recovery import is_out_of_memory
 from hpo.training.schedules import Schedule
@@ -65,42 +64,6 @@ class Extent:
     workers: int = 1
     gpus: float = 0
     device_mb: float | None = None
-
-
-def check_fits_data(task: Task, batch: Batch, precision: Precision) -> None:
-    """One batch through model and loss, in eval mode so that nothing is changed by it.
-
-    Raises:
-        TrialFailed: the model or the loss refuses the batch, or would silently broadcast.
-    """
-    _fit(task, batch, precision)
-
-
-def _fit(task: Task, batch: Batch, precision: Precision) -> tuple[str, float]:
-    """The shapes on the way of one batch, and its loss; raises as ``check_fits_data``."""
-    *inputs, target = batch
-    shapes = f"inputs {', '.join(str(tuple(part.shape)) for part in inputs)}, target {tuple(target.shape)}"
-    try:
-        with eval_mode(task.model), torch.no_grad():
-            with precision.autocast():
-                output = task.model(*inputs)
-            shapes += f", output {outputs.shapes(output)}"
-            if isinstance(output, Tensor) and _would_broadcast(output, target):
-                raise ValueError("output and target hold the same numbers in other shapes and would be broadcast")
-            outputs.check(output, len(target))
-            if isinstance(output, Mapping) and task.keep is None:
-                raise ValueError("where the model returns several tensors, Task.keep must say what metrics get of them")
-            loss = task.loss(precision.widen(output), target)
-            if loss.ndim != 0:
-                raise ValueError(f"the loss must be one number, the mean over the batch, not {tuple(loss.shape)}")
-            return shapes, loss.item()
-    except (RuntimeError, ValueError, TypeError, IndexError) as error:
-        raise TrialFailed(f"Model and data do not fit: {error}. Shapes: {shapes}.") from error
-
-
-def _would_broadcast(output: Tensor, target: Tensor) -> bool:
-    same = output.shape == target.shape or output.numel() != target.numel()
-    return not same and target.is_floating_point()
 
 
 def preflight(
@@ -287,7 +250,7 @@ class _Flight:
         self.batch = next(iter(self.train.epoch(1)))
         on_copy = replace(task, model=self.updater.model)
         try:
-            shapes, loss = _fit(on_copy, self.batch, self.updater.precision)
+            shapes, loss = fit_once(on_copy, self.batch, self.updater.precision)
         except TrialFailed as error:
             raise Fault(_out_of_memory(error.__cause__) or f"training batch 1: {error}") from error
         if not math.isfinite(loss):
