@@ -13,6 +13,7 @@ set, both trials' means over the seeds, and the gain with the 95 % interval of t
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import shlex
 import subprocess
@@ -86,11 +87,12 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("systems"))
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
+    os.chdir(options.work)  # the studies name their data relative to it
     header = ["system", "data", "test metric", "best baseline", "by hand", "found", "gain (95 %)", "search"]
     print("| " + " | ".join(header) + " |")
     print("|" + "---|" * len(header))
     for name in options.only:
-        row = run(ROOT / "examples" / f"{STUDIES[name]}.yaml", options.work.resolve(), options.seeds)
+        row = run(ROOT / "examples" / f"{STUDIES[name]}.yaml", Path.cwd(), options.seeds)
         print("| " + " | ".join(row.cells) + " |", flush=True)
 
 

@@ -12,9 +12,12 @@ from hpo.printing import devices
 @pytest.mark.parametrize(
     ("memory", "number", "meant"),
     [
-        ("24GB", 2, Devices(24 * 1024, 2)), ("1.5 GiB", 1, Devices(1536)), ("8000mb", 1, Devices(8000)), (None, 1, None),
+        ("24GB", 2, Devices(24 * 1024, 2)),
+        ("1.5 GiB", 1, Devices(1536)),
+        ("8000mb", 1, Devices(8000)),
+        (None, 1, None),
     ],
-)  # fmt: skip
+)
 def test_a_size_is_read_in_powers_of_1024(memory: str | None, number: int, meant: Devices | None) -> None:
     assert devices(memory, number) == meant
 

@@ -122,6 +122,7 @@ def test_dropout_stands_before_the_last_layer_and_in_training_alone() -> None:
     assert names == set(made("convnext-mini").state_dict()) and "net.classifier.weight" in names
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", MINI)
 def test_drop_path_changes_training_and_nothing_else(model: str) -> None:
     torch.manual_seed(1)

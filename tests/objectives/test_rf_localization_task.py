@@ -158,6 +158,7 @@ def test_recordings_are_scaled_by_5_per_cent_at_most() -> None:
 # the task
 
 
+@pytest.mark.slow
 def test_statistics_and_units_come_from_the_training_events(data: dict[str, Any]) -> None:
     task, events = OBJECTIVE().task(job(data)), load(data)
     train = split(events, checked(data), 2).train
@@ -197,6 +198,7 @@ def test_a_single_receiver_hears_alone(data: dict[str, Any]) -> None:
     np.testing.assert_allclose(frame.degrees(targets.numpy()), events.positions[train[example]], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_windows_are_examples_of_their_own(tmp_path: Path) -> None:
     OBJECTIVE().make_data(tmp_path / "rf", seed=1, records=32, samples=33_000, receivers=3, progress=False)
     data = {"path": str(tmp_path / "rf"), "frames": "window"}  # 65 frames: two windows

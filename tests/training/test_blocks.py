@@ -213,12 +213,12 @@ def test_a_trial_whose_task_names_no_blocks_fails_with_what_to_do(tmp_path: Path
 def test_under_autocast_checkpointed_blocks_leave_no_narrow_copies_of_their_weights() -> None:
     blocks = nn.ModuleList(nn.Linear(64, 64, bias=False) for _ in range(8))
     x = torch.randn(1, 64)
-    with checkpointed_blocks(list(blocks), wanted=True), tensor_tracker() as tracker:
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            for block in blocks:
-                x = block(x)
-            left = sum(sizes["Total"] for sizes in tracker.get_tracker_snapshot("current").values())
-            assert torch.is_autocast_cache_enabled()
+    autocast = torch.autocast("cpu", dtype=torch.bfloat16)
+    with checkpointed_blocks(list(blocks), wanted=True), tensor_tracker() as tracker, autocast:
+        for block in blocks:
+            x = block(x)
+        left = sum(sizes["Total"] for sizes in tracker.get_tracker_snapshot("current").values())
+        assert torch.is_autocast_cache_enabled()
     assert left < 64 * 64 * 2  # one weight in two bytes; all would be eight
     x.float().sum().backward()
     assert all(block.weight.grad is not None for block in blocks)

@@ -85,6 +85,7 @@ def test_each_process_has_half_of_the_parameters(tmp_path: Path, planets: str) -
     assert half == pytest.approx([whole / 2] * 2, rel=0.01)  # an odd first axis is cut in unequal parts
 
 
+@pytest.mark.slow
 def test_checkpointed_blocks_are_sharded_too(tmp_path: Path, planets: str) -> None:
     settings = {"devices": 2, "strategy": "fsdp", "gradient_checkpointing": True, "limit_batches": 2}
     points = run(tmp_path / "two", planets, ["text", "graph", "cube"], **settings)
