@@ -282,6 +282,7 @@ def take_over(url: str, host: str, age_s: float) -> None:
     engine.dispose()
 
 
+@pytest.mark.slow
 def test_a_machine_that_vanished_is_waited_for_a_minute_and_then_replaced(tmp_path: Path, sqlite_url: str) -> None:
     write(tmp_path, **FIELDS)
     process = start(tmp_path, sqlite_url)
@@ -300,6 +301,7 @@ def test_a_machine_that_vanished_is_waited_for_a_minute_and_then_replaced(tmp_pa
     assert trials_of(sqlite_url) == unbroken(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_trial_of_another_machines_launch_begins_again_where_its_folder_cannot_be_seen(
     tmp_path: Path, sqlite_url: str
 ) -> None:

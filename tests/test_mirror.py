@@ -97,6 +97,7 @@ def wait_until_under_way(drive: Path, process: subprocess.Popen[str], trial: int
     raise AssertionError(f"trial {trial} never got to epoch {epoch}: {process.poll()} {process.communicate(timeout=5)}")
 
 
+@pytest.mark.slow
 def test_a_study_whose_local_folder_is_deleted_goes_on_from_its_mirror(
     tmp_path: Path, drive: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

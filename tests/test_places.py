@@ -103,6 +103,7 @@ def test_a_study_file_with_such_a_mirror_is_refused(tmp_path: Path) -> None:
         service.check(write(tmp_path, mirror="gs://bucket"))
 
 
+@pytest.mark.slow
 def test_a_study_goes_on_from_s3_alone(tmp_path: Path, s3_place: str) -> None:
     """Its database, its folder and every checkpoint are lost; what the bucket has is enough."""
     url, runs = f"sqlite:///{tmp_path / 'hpo.db'}", tmp_path / "runs"

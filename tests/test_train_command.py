@@ -84,6 +84,7 @@ def test_a_run_is_a_study_of_one_trial_that_other_commands_read(kit: Kit) -> Non
     assert read(kit.file("one"))["settings"]["grad_clip"] == 0.5
 
 
+@pytest.mark.slow
 def test_json_tells_the_same(kit: Kit) -> None:
     done = kit.command("train", LINE, "--epochs", "2", "--name", "one", "--json")
     told = json.loads(done.stdout)
@@ -113,6 +114,7 @@ def test_the_same_command_goes_on_after_an_interrupt(kit: Kit) -> None:
     assert same_weights(kit.file("whole"), kit.file("broken"))
 
 
+@pytest.mark.slow
 def test_a_resumed_run_that_is_interrupted_goes_on_with_its_own_checkpoint(kit: Kit) -> None:
     kit.train("whole")
     kit.train("half", stop_after=2)

@@ -129,6 +129,7 @@ def start(folder: Path, url: str, *options: str) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.slow
 def test_a_killed_validation_loses_no_finished_fold_and_runs_none_twice(tmp_path: Path, sqlite_url: str) -> None:
     launch(tmp_path, sqlite_url, data={"epoch_s": 0.05}, validation={"folds": 3, "epochs": 6})
     process = start(tmp_path, sqlite_url)

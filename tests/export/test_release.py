@@ -161,6 +161,7 @@ def test_two_outputs_tied_weights_and_bf16_ship_in_fp32(tmp_path: Path) -> None:
     assert [(o.dtype, o.shape) for o in bundle.manifest.outputs] == [("float32", ("batch", 4)), ("float32", ())]
 
 
+@pytest.mark.slow
 def test_a_transformer_encoder_ships_and_the_exporter_says_nothing(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -178,6 +179,7 @@ def test_an_objective_without_model_ships_onnx_and_is_told_why_not_safetensors(t
     assert not (bundle.folder / "formats/safetensors").exists()
 
 
+@pytest.mark.slow
 def test_a_format_that_differs_is_not_released_and_says_by_how_much(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

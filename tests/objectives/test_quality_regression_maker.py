@@ -68,6 +68,7 @@ def test_a_killed_run_goes_on_and_gives_the_same_bytes(whole: Path, tmp_path: Pa
     assert not parts.exists()
 
 
+@pytest.mark.slow
 def test_two_workers_give_the_same_bytes_as_one(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(maker, "CHUNK", 4)
     out = tmp_path / "logos.parquet"

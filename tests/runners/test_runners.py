@@ -52,6 +52,7 @@ def test_inline_and_ray_agree_bit_for_bit(
     assert {fact[1] for fact in by_inline} == {TrialState.COMPLETE, TrialState.PRUNED}
 
 
+@pytest.mark.slow
 def test_trials_of_random_length_give_the_same_study(
     tmp_path: Path, sqlite_url: str, by_inline: list[tuple[Any, ...]]
 ) -> None:
@@ -117,6 +118,7 @@ def test_a_trial_whose_worker_is_killed_runs_again(tmp_path: Path, sqlite_url: s
     assert sorted(row[0] for row in ended) == ["finished"] * 8 + ["lost"]
 
 
+@pytest.mark.slow
 def test_a_trial_that_always_kills_its_worker_fails_in_the_end(tmp_path: Path, sqlite_url: str) -> None:
     (tmp_path / "lethal.py").write_text(
         "import os, signal\n"
@@ -245,6 +247,7 @@ class Unreadable:
         return eval, ("1 / 0",)
 
 
+@pytest.mark.slow
 def test_workers_that_never_start_end_the_launch_with_what_to_look_at() -> None:
     from hpo.runners.ray_tune import cluster, crew
 

@@ -18,7 +18,11 @@ from search_spaces import Choice, Float, Int, SearchSpace
 from tests.searches import FINITE, FLOATS, MIXED, ONE, TWO, drive, ended, settings, space_for, trials_for
 
 EVERY = [(name, goals) for name in sorted(SAMPLERS) for goals in (ONE, TWO) if (name, goals) != ("cmaes", TWO)]
-every_sampler = pytest.mark.parametrize(("name", "goals"), EVERY, ids=[f"{name}-{len(goals)}" for name, goals in EVERY])
+every_sampler = pytest.mark.parametrize(
+    ("name", "goals"),
+    [pytest.param(*one, marks=[pytest.mark.slow] if one == ("gp", TWO) else []) for one in EVERY],
+    ids=[f"{name}-{len(goals)}" for name, goals in EVERY],
+)
 constrained_or_not = pytest.mark.parametrize("constraints", [(), ("x >= 0.5",)], ids=["free", "constrained"])
 
 
