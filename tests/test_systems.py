@@ -56,17 +56,21 @@ def hpo(work: Path, *words: str) -> str:
     return done.stdout
 
 
-def make_data(path: Path, work: Path) -> None:
-    """Run the ``hpo make-data`` of the file's first lines, unless another study did."""
+def make_data(path: Path, work: Path, most: int | None = None) -> None:
+    """Run the ``hpo make-data`` of the file's first lines, for ``most`` records, unless another study did."""
     commands = re.findall(r"^#.*?\bhpo (make-data .*)", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
     assert commands, f"{path.name} must say in its first lines how its data is made"
     for words in map(shlex.split, commands):
+        if most is not None and "--records" in words:
+            words[words.index("--records") + 1] = str(most)
         if not (work / words[words.index("--out") + 1]).exists():
             hpo(work, *words)
 
 
 def smallest(study: dict[str, Any]) -> dict[str, Any]:
-    """The same study with three epochs for each of two trials, one seed, and no baseline computed."""
+    """The same study with three epochs for each of two trials, one seed, few records, and no baseline computed."""
+    if study["objective"] == "quality_regression":
+        study["data"]["min_records"] = 400
     study["budget"] = {"trials": 2, "epochs": 3}
     study["retrain"] = {**study.get("retrain", {}), "seeds": [0], "epochs": 3, "confirm": 0}
     return {**study, "runner": "inline", "pruner": {"name": "none"}, "baselines": []}
@@ -91,9 +95,10 @@ def from_data_to_bundle(study: dict[str, Any], work: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("path", ONE_EACH, ids=lambda path: path.stem)
 def test_a_system_goes_from_data_to_a_verified_bundle_in_two_short_trials(path: Path, work: Path) -> None:
-    make_data(path, work)
-    study = smallest(yaml.load(path))
-    from_data_to_bundle({**study, "name": f"{study['name']}-short"}, work)
+    folder = work / "short"
+    folder.mkdir(exist_ok=True)
+    make_data(path, folder, most=400)
+    from_data_to_bundle(smallest(yaml.load(path)), folder)
 
 
 @pytest.mark.slow
