@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 
 from hpo.pareto import signs
@@ -69,12 +70,12 @@ class StopRules:
             self._met = self._met or rule.take(record)
 
 
-class _Rule:
+class _Rule(ABC):
     """A rule over trials, one after the other."""
 
+    @abstractmethod
     def take(self, record: TrialRecord) -> str | None:
         """Why the search ends with this trial; None when it goes on."""
-        raise NotImplementedError
 
 
 class _Target(_Rule):

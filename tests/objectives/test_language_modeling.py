@@ -105,20 +105,6 @@ def test_the_loss_is_the_mean_over_tokens_by_hand_with_padding_left_out() -> Non
     assert metrics["val_token_accuracy"] == pytest.approx(3 / 5)  # argmax: 1 and 0; 0 (a tie goes to the first), 2, 0
 
 
-def test_labels_are_the_tokens_that_come_next(texts: dict[str, Any]) -> None:
-    found = corpus({**OBJ.default_data, **texts}, 2)
-    sample = found.parts["validation"][0]
-    ids, mask, labels = OBJ.task(job(texts)).validation.data[0]  # type: ignore[index]
-    assert (ids.tolist(), labels.tolist()) == (list(sample.ids[:-1]), list(sample.ids[1:]))
-    assert mask.tolist() == [1] * len(ids)
-
-
-def test_a_decoder_sees_its_target_one_step_late(texts: dict[str, Any]) -> None:
-    _, _, decoder, labels = OBJ.task(job({**texts, "model": "t5-tiny"})).validation.data[0]  # type: ignore[index]
-    assert decoder[0] == 0  # T5 begins with padding
-    assert decoder[1:].tolist() == labels[:-1].tolist()
-
-
 def test_padding_changes_neither_the_logits_nor_the_loss_of_a_text(task: tuple[str, Task]) -> None:
     _, made = task
     made.model.eval()
@@ -233,14 +219,6 @@ def test_near_copies_stay_on_one_side(tmp_path: Path) -> None:
     parts = split(found, 1)
     kinds = [{found[i].text.split()[1] for i in numbers} for numbers in parts.values()]
     assert sum(map(len, kinds)) == 10
-
-
-def test_the_tokenizer_learns_from_training_texts_alone(texts: dict[str, Any]) -> None:
-    data = {**OBJ.default_data, **texts}
-    found = corpus(data, 2)
-    rows = split(documents(data)[1], 2)
-    assert {sample.document for sample in found.parts["train"]} <= set(rows["train"].tolist())
-    assert len(found.tokenizer) == 300
 
 
 def test_short_texts_are_dropped_and_long_ones_cut_into_pieces_and_both_are_counted(tmp_path: Path) -> None:
