@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from hpo.errors import DataError
-
-SHOWN = 5
+from objectives.offenders import offenders
 
 
 @dataclass(frozen=True)
@@ -24,15 +23,11 @@ class Rows:
 
     def refuse(self, bad: np.ndarray, rule: str, values: np.ndarray | None = None, *, what: str = "planet") -> None:
         """Raise if any row is ``bad``, (n,) bool; ``values`` are shown beside the rows."""
-        rows = np.flatnonzero(bad)
-        if not len(rows):
+        if not bad.any():
             return
-        names = [
-            f"row {i} ({what} {self.ids[i]})" + (f": {values[i]}" if values is not None else "")
-            for i in rows[:SHOWN].tolist()
-        ]
-        more = f" and {len(rows) - SHOWN} more" if len(rows) > SHOWN else ""
+        first = offenders(
+            bad, lambda i: f"row {i} ({what} {self.ids[i]})" + (f": {values[i]}" if values is not None else "")
+        )
         raise DataError(
-            f"{self.path}: {rule}; {len(rows)} of {len(bad)} rows break that: {', '.join(names)}{more}. "
-            "Mend or drop them."
+            f"{self.path}: {rule}; {int(bad.sum())} of {len(bad)} rows break that: {first}. Mend or drop them."
         )

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from hpo.errors import DataError
+from objectives.offenders import offenders
 
 Columns = dict[str, Any]  # npz: numpy arrays; Parquet: pyarrow arrays
 COLUMNS = ("logo_id", "features", "settings", "ssim", "logo_type")
-SHOWN = 5
 
 
 def read(path: Path) -> tuple[Columns, str]:
@@ -70,17 +70,13 @@ class Rows:
 
     def refuse(self, bad: np.ndarray, rule: str, values: np.ndarray | None = None) -> None:
         """Raise if any row is ``bad``, (n,) bool; ``values`` are shown beside the rows."""
-        rows = np.flatnonzero(bad)
-        if not len(rows):
+        if not bad.any():
             return
-        names = [
-            f"row {i} (logo {self.logo_ids[i]})" + (f": {values[i]}" if values is not None else "")
-            for i in rows[:SHOWN].tolist()
-        ]
-        more = f" and {len(rows) - SHOWN} more" if len(rows) > SHOWN else ""
+        first = offenders(
+            bad, lambda i: f"row {i} (logo {self.logo_ids[i]})" + (f": {values[i]}" if values is not None else "")
+        )
         raise DataError(
-            f"{self.path}: {rule}; {len(rows)} of {len(bad)} records break that: {', '.join(names)}{more}. "
-            "Mend or drop them."
+            f"{self.path}: {rule}; {int(bad.sum())} of {len(bad)} records break that: {first}. Mend or drop them."
         )
 
     def text(self, name: str, column: Any) -> np.ndarray:

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from hpo.errors import DataError
+from objectives.offenders import offenders
 
 TEXTS = ("file", "receiver_id", "session_id", "time")
 NUMBERS = ("latitude", "longitude", "freq_mhz", "snr_db")
 SITE_TEXTS, SITE_NUMBERS = ("receiver_id",), ("latitude", "longitude")
-_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,9 @@ class Rows:
 
 def refuse(where: str, bad: np.ndarray, rule: str, values: Any) -> None:
     """See ``Rows.refuse``; rows count from 1, a header not among them."""
-    rows = np.flatnonzero(bad)
-    if len(rows):
-        first = ", ".join(f"row {i + 1}: {values[i]!s}" for i in rows[:_SHOWN].tolist())
-        more = f" and {len(rows) - _SHOWN} more" if len(rows) > _SHOWN else ""
-        raise DataError(f"{where}: {rule}; {len(rows)} of {len(bad)} rows break that: {first}{more}.")
+    if bad.any():
+        first = offenders(bad, lambda row: f"row {row + 1}: {values[row]!s}")
+        raise DataError(f"{where}: {rule}; {int(bad.sum())} of {len(bad)} rows break that: {first}.")
 
 
 def from_file(path: Path, texts: tuple[str, ...] = TEXTS, numbers: tuple[str, ...] = NUMBERS) -> Rows:
