@@ -135,7 +135,7 @@ class _Launch:
     def recorded(self, interrupt: Interrupt) -> Iterator[int]:
         may_change = {
             "budget", "resources", "retrain", "export", "enqueue", "validation", "gates", "baselines", "mirror",
-            "stop", "limits",
+            "stop", "limits", "artifacts", "tracking",
         }  # fmt: skip
         settings = self.plan.spec.model_dump(mode="json", include=may_change)
         record = LaunchRecord(

@@ -31,6 +31,15 @@ def _whole(value: object) -> object:
 Count = Annotated[int, BeforeValidator(_whole)]
 
 
+def _checked_place(text: str | None) -> str | None:
+    if text is not None:
+        try:
+            places.parse(text)
+        except UserError as error:
+            raise ValueError(str(error)) from None
+    return text
+
+
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -167,6 +176,27 @@ class GateSpec(_Part):
         return self
 
 
+class ArtifactsSpec(_Part):
+    """What is kept of each ended trial besides its numbers: its log and a picture of its curves.
+
+    ``place`` is a folder or ``s3://BUCKET/PREFIX``; None is the folder ``artifacts`` in the study's own.
+    """
+
+    place: str | None = None
+    pictures: bool = True
+
+    @field_validator("place")
+    @classmethod
+    def _is_a_place(cls, place: str | None) -> str | None:
+        return _checked_place(place)
+
+
+def _trackers(value: object) -> object:
+    """One tracker or several, each by its name or as a mapping with its options."""
+    listed = value if isinstance(value, list) else [value]
+    return [{"name": each} if isinstance(each, str) else each for each in listed]
+
+
 class ExportSpec(_Part):
     """Formats to ship, and how far each may differ from PyTorch: atol + rtol·|value|."""
 
@@ -200,6 +230,8 @@ class StudySpec(_Part):
     enqueue: list[dict[str, Any]] = []
     health: dict[str, float | bool] = {}
     mirror: str | None = None
+    artifacts: ArtifactsSpec = ArtifactsSpec()
+    tracking: Annotated[list[Named], BeforeValidator(_trackers)] = []
     baselines: list[str] | None = None
     validation: ValidationSpec = ValidationSpec()
     gates: list[GateSpec] = []
@@ -218,13 +250,8 @@ class StudySpec(_Part):
 
     @field_validator("mirror")
     @classmethod
-    def _is_a_place(cls, mirror: str | None) -> str | None:
-        if mirror is not None:
-            try:
-                places.parse(mirror)
-            except UserError as error:
-                raise ValueError(f"mirror {error}") from None
-        return mirror
+    def _mirror_is_a_place(cls, mirror: str | None) -> str | None:
+        return _checked_place(mirror)
 
     @field_validator("goals")
     @classmethod

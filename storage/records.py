@@ -92,6 +92,37 @@ class ModelRecord:
 
 
 @dataclass(frozen=True)
+class ArtifactRecord:
+    """A file kept of a trial, or of the study (``number`` None), at the place that holds the study's artifacts.
+
+    ``id`` is the file's name there; ``kind`` says what it shows: ``picture``, ``log``.
+    """
+
+    id: str
+    series: str
+    number: int | None
+    kind: str
+    filename: str
+    bytes: int
+    sha256: str
+    created_at: str
+    place: str
+
+
+@dataclass(frozen=True)
+class Annotations:
+    """What people said of a study: a note (Markdown) and tags, and the same by number of the search's trials.
+
+    Notes are those of optuna-dashboard, whoever wrote them.
+    """
+
+    note: str = ""
+    tags: tuple[str, ...] = ()
+    trial_notes: Mapping[int, str] = field(default_factory=dict)
+    trial_tags: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Snapshot:
     """Everything known of one study at one moment, for reports: read, never written.
 
@@ -107,3 +138,5 @@ class Snapshot:
     attempts: tuple[AttemptRecord, ...] = ()
     events: tuple[EventRecord, ...] = ()
     models: tuple[ModelRecord, ...] = ()
+    artifacts: tuple[ArtifactRecord, ...] = ()
+    annotations: Annotations = Annotations()

@@ -39,6 +39,7 @@ FLOORS = {
     "hpo.study": 6,
     "hpo.interrupt": 7,
     "hpo.mirror": 7,
+    "hpo.aside": 7,
     "hpo.earlier": 7,
     "hpo.runners": 7,
     "hpo.simulation": 7,

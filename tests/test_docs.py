@@ -16,6 +16,7 @@ from ruamel.yaml import YAML
 
 from hpo.plan import Plan
 from hpo.spec import (
+    ArtifactsSpec,
     Budget,
     ExportSpec,
     GateSpec,
@@ -64,6 +65,7 @@ MODELS: dict[str, type[BaseModel]] = {
     "## Gates": GateSpec,
     "## Retrain": RetrainSpec,
     "## Export": ExportSpec,
+    "## Artifacts": ArtifactsSpec,
 }
 # What stands instead of "none" where the objective or another field steps in.
 IN_WORDS = {
@@ -142,7 +144,17 @@ def test_the_digest_holds_what_the_guide_says_it_holds() -> None:
     lines = [line.strip().strip("|").split(" | ") for line in text.splitlines() if line.startswith("|")][2:]
     fixed, free = ({word for line in lines for word in re.findall(r"`(\w+)", line[side])} for side in (0, 1))
     assert {"trainer", "goals", "search_space"} <= fixed
-    assert {"health", "mirror", "baselines", "validation", "gates", "retrain", "export"} <= free
+    assert {
+        "health",
+        "mirror",
+        "artifacts",
+        "tracking",
+        "baselines",
+        "validation",
+        "gates",
+        "retrain",
+        "export",
+    } <= free
     base = "name: s\nobjective: tests.training.tiny_objective:Tiny\nbudget: {trials: 1, epochs: 2}\n"
 
     def plan(more: str) -> Plan:
@@ -150,7 +162,8 @@ def test_the_digest_holds_what_the_guide_says_it_holds() -> None:
 
     digest = plan("").digest
     for more in (
-        "health: {overfitting: 0.1}", "mirror: /nowhere", "validation: {folds: 3}", "retrain: {confirm: 0}",
+        "health: {overfitting: 0.1}", "mirror: /nowhere", "artifacts: {pictures: false}", "tracking: [mlflow]",
+        "validation: {folds: 3}", "retrain: {confirm: 0}",
         "gates: [{metric: val_loss, at_most: 1}]", "export: {atol: 1.0}",
     ):  # fmt: skip
         assert plan(more).digest == digest, more

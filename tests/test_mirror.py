@@ -226,7 +226,7 @@ def test_a_full_drive_is_told_once_and_stops_nothing(tmp_path: Path, sqlite_url:
 
 
 def test_a_mirror_must_be_an_absolute_path(tmp_path: Path, sqlite_url: str) -> None:
-    with pytest.raises(UserError, match="mirror must be an absolute path.* got 'drive'"):
+    with pytest.raises(UserError, match="mirror: must be an absolute path.* got 'drive'"):
         launch(tmp_path, sqlite_url, mirror="drive", **SMALL)
     assert not (tmp_path / "hpo.db").exists()
 

@@ -99,7 +99,7 @@ def test_what_is_no_place_is_refused_without_showing_secrets(text: str, message:
 
 
 def test_a_study_file_with_such_a_mirror_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(StudyFileError, match=r"mirror: mirror must be an absolute path or s3://BUCKET/PREFIX"):
+    with pytest.raises(StudyFileError, match=r"mirror: must be an absolute path or s3://BUCKET/PREFIX"):
         service.check(write(tmp_path, mirror="gs://bucket"))
 
 
