@@ -1,7 +1,8 @@
 # Everything happens in .venv; a machine with Python 3.11 and pip is enough. `make` alone lists the targets.
 
 PYTHON ?= python3
-WORKERS ?= 2
+# One more than most small machines have cores: a good part of the time is waiting.
+WORKERS ?= 3
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -67,7 +68,7 @@ demo: $(READY) ## search, validate, retrain, export, verify and report on a real
 	@echo "  hpo init quality_regression --out my-study.yaml  a study of your own"
 
 test: $(READY) ## the tests, without the slow matrix (under 10 minutes on 2 cores)
-	$(BIN)/pytest -n $(WORKERS) -m "not slow"
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal -m "not slow"
 
 test-slow: $(READY) ## the slow matrix alone, one test at a time
 	@$(BIN)/pytest -m slow; code=$$?; test $$code -eq 5 || exit $$code

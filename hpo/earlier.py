@@ -6,7 +6,6 @@ first points.
 
 from __future__ import annotations
 
-import os
 from contextlib import nullcontext
 
 from hpo.errors import StudyFileError, UserError
@@ -35,16 +34,11 @@ def check(plan: Plan) -> None:
     if wanted.storage is None:
         if wanted.study == plan.name:
             raise StudyFileError(f"warm_start.study: {plan.name!r} is this study itself; name an earlier one.")
-    elif not wanted.storage.startswith("$"):
+    else:
         try:
-            url = urls.parse(wanted.storage)
+            urls.check_kept(wanted.storage)
         except UserError as error:
             raise StudyFileError(f"warm_start.storage: {error}") from None
-        if urls.shown(url) != url.render_as_string(hide_password=False):
-            raise StudyFileError(
-                f"warm_start.storage: {urls.shown(url)} has a secret in it, which would be kept with the study. Put "
-                "the URL into an environment variable and write $ITS_NAME."
-            )
 
 
 def warm_points(studies: Studies, plan: Plan) -> WarmPoints | None:
@@ -88,10 +82,7 @@ def kept_points(studies: Studies, study: StoredStudy) -> tuple[Params, ...]:
 
 
 def _url(storage: str) -> str:
-    """The URL, from the environment where it is given as ``$NAME``."""
-    if not storage.startswith("$"):
-        return storage
-    found = os.environ.get(storage[1:])
-    if not found:
-        raise UserError(f"warm_start.storage: the environment variable {storage[1:]!r} is not set.")
-    return found
+    try:
+        return urls.from_environment(storage)
+    except UserError as error:
+        raise UserError(f"warm_start.storage: {error}") from None

@@ -27,6 +27,10 @@ from collections.abc import Iterable
 class HpoError(Exception):
     """Base of everything hpo raises on purpose."""
 
+    def _render_traceback_(self) -> list[str]:
+        """What a notebook shows of it: the message alone, as the commands do (IPython asks for this)."""
+        return [f"hpo: {self}"]
+
 
 class UserError(HpoError):
     """The input is wrong; the message names the rule, the value and the way out."""

@@ -41,7 +41,7 @@ class ParetoFront:
         if not done:
             return cls(goals, (), np.empty((0, len(goals))))
         values = np.array([t.values for t in done], dtype=float)
-        keep = moocore.is_nondominated(values * signs(goals), keep_weakly=True)
+        keep = nondominated(values, goals)
         return cls(goals, tuple(t.number for t, kept in zip(done, keep, strict=True) if kept), values[keep])
 
     def __len__(self) -> int:
@@ -119,6 +119,29 @@ class ParetoFront:
         if not weights.any():
             raise UserError("At least one weight must be above 0.")
         return weights
+
+
+def nondominated(values: np.ndarray, goals: Sequence[Goal]) -> np.ndarray:
+    """(n,): whether no other row of ``values`` (n, n_goals) is better; rows of equal value all stay."""
+    return np.asarray(moocore.is_nondominated(values * signs(goals), keep_weakly=True))
+
+
+def volumes(values: np.ndarray, goals: Sequence[Goal], reference: Sequence[float], most: int = 500) -> list[float]:
+    """The hypervolume after each row of ``values`` (n, n_goals).
+
+    Only a row that nobody before it dominates can enlarge it. Where there are more than ``most`` of those,
+    the volume is computed after so many of them, spread evenly, and holds in between.
+    """
+    turned, ref = values * signs(goals), np.asarray(reference, dtype=float) * signs(goals)
+    entered, front = [], np.empty((0, len(goals)))
+    for row, vector in enumerate(turned):
+        if not np.any(np.all(front <= vector, axis=1)):
+            entered.append(row)
+            front = np.vstack([front[~np.all(vector <= front, axis=1)], vector])
+    found, known = 0.0, {}
+    for last in np.unique(np.linspace(0, len(entered) - 1, min(most, len(entered))).astype(int)):
+        known[entered[last]] = float(moocore.hypervolume(turned[entered[: last + 1]], ref=ref))
+    return [found := known.get(row, found) for row in range(len(values))]
 
 
 def signs(goals: Sequence[Goal]) -> np.ndarray:

@@ -41,8 +41,8 @@ class Place(Protocol):
     def put(self, source: Path, name: str, *, keep: str | None = None) -> None:
         """Have a copy of ``source`` take the place of ``name`` whole; the one of until now goes on as ``keep``."""
 
-    def fill(self, name: str, write: Callable[[Path], object]) -> None:
-        """As ``put``, of a file that ``write`` makes."""
+    def fill(self, name: str, write: Callable[[Path], object], *, sync: bool = True) -> None:
+        """As ``put``, of a file that ``write`` makes; without ``sync`` a power cut may undo it."""
 
     def take(self, name: str, scratch: Path) -> Path:
         """A file that has the content of ``name``: itself, or a copy in the folder ``scratch``."""
@@ -104,8 +104,8 @@ class Folder:
     def put(self, source: Path, name: str, *, keep: str | None = None) -> None:
         durable.copy(source, self.path / name, keep=self.path / keep if keep else None)
 
-    def fill(self, name: str, write: Callable[[Path], object]) -> None:
-        durable.write(self.path / name, write)
+    def fill(self, name: str, write: Callable[[Path], object], *, sync: bool = True) -> None:
+        durable.write(self.path / name, write, sync=sync)
 
     def take(self, name: str, scratch: Path) -> Path:
         return self.path / name
@@ -148,7 +148,7 @@ class Bucket:
         with source.open("rb") as content, self._files.open_output_stream(target) as stream:
             shutil.copyfileobj(content, stream, length=2**20)
 
-    def fill(self, name: str, write: Callable[[Path], object]) -> None:
+    def fill(self, name: str, write: Callable[[Path], object], *, sync: bool = True) -> None:
         with tempfile.TemporaryDirectory() as scratch:
             write(Path(scratch) / name)
             self.put(Path(scratch) / name, name)
@@ -164,8 +164,11 @@ class Bucket:
         return self._files.open_input_file(f"{self._path}/{name}")
 
     def remove(self, name: str) -> None:
-        if name in self.names():
-            self._files.delete_file(f"{self._path}/{name}")
+        from pyarrow.fs import FileType
+
+        target = f"{self._path}/{name}"
+        if self._files.get_file_info(target).type is FileType.File:  # asked of the one: there may be thousands
+            self._files.delete_file(target)
 
     def remove_unfinished(self) -> None:
         """Nothing: an upload that broke off shows nowhere."""

@@ -6,10 +6,12 @@ Whatever is wrong is found here, before anything has been written.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from hpo import earlier, runners
+from pydantic import BaseModel
+
+from hpo import earlier, runners, tracking
 from hpo.constraints import Constraint
 from hpo.errors import StudyFileError, UnknownName, UserError
 from hpo.evaluation import gates
@@ -26,8 +28,10 @@ from hpo.training.settings import TrainerSettings
 from hpo.training.team.launching import refusal
 from hpo.trial import Direction, Goal, Metric
 from objectives import registry
+from objectives.adopted import AnyMetric
 from objectives.base import Objective, TrainingObjective
 from search_spaces import Choice, SearchSpace, presets
+from storage import urls
 
 
 def resolve(spec: StudySpec, source: str = "study file", import_from: str | None = None) -> Plan:
@@ -37,6 +41,8 @@ def resolve(spec: StudySpec, source: str = "study file", import_from: str | None
         StudyFileError: something in the file does not fit; the message begins with ``source``.
     """
     try:
+        tracking.check(spec.tracking)
+        _check_secrets(spec)
         plan = _plan(spec, import_from)
         check_search(search_settings(plan))
         _check_enqueued(plan)
@@ -45,6 +51,26 @@ def resolve(spec: StudySpec, source: str = "study file", import_from: str | None
     except UserError as error:
         raise StudyFileError(f"{source}: {error}") from error
     return plan
+
+
+def _check_secrets(spec: StudySpec) -> None:
+    """The study file is kept with the study, word for word, and shown."""
+    for field, value in spec:
+        if field != "warm_start" and any(map(urls.holds_password, _texts(value))):
+            raise StudyFileError(
+                f"{field}: a URL in it has a password, which would be kept with the study. Put the URL into an "
+                "environment variable, and have it read from there."
+            )
+
+
+def _texts(value: Any, inside: frozenset[int] = frozenset()) -> Iterator[str]:
+    """Every text in a value of a study file; what an alias puts into itself is passed over."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, (Mapping, list, tuple, BaseModel)) and id(value) not in inside:
+        inner = dict(value).values() if isinstance(value, (Mapping, BaseModel)) else value
+        for part in inner:
+            yield from _texts(part, inside | {id(value)})
 
 
 def search_settings(plan: Plan) -> SearchSettings:
@@ -109,12 +135,21 @@ def _plan(spec: StudySpec, import_from: str | None) -> Plan:
 
 def _goals(spec: StudySpec, objective: Objective, metrics: Mapping[str, Metric]) -> tuple[Goal, ...]:
     if spec.goals is None:
+        if not objective.default_goals:
+            raise StudyFileError(
+                f"goals: {spec.objective} is a function that names none; write goals: "
+                "[{metric: val_loss, direction: minimize}], with what it reports."
+            )
         return tuple(Goal(name, metrics[name].direction) for name in objective.default_goals)
     goals = []
     for goal in spec.goals:
         if goal.metric not in metrics:
             raise StudyFileError(
                 f"goals: {spec.objective} does not report it. {UnknownName('metric', goal.metric, metrics)}"
+            )
+        if goal.direction is None and isinstance(metrics, AnyMetric):
+            raise StudyFileError(
+                f"goals: {goal.metric} needs its direction, minimize or maximize: {spec.objective} does not say it."
             )
         goals.append(Goal(goal.metric, goal.direction or metrics[goal.metric].direction))
     return tuple(goals)
@@ -192,7 +227,7 @@ def _check_epoch_metric(field: str, name: object, metrics: Mapping[str, Metric])
     per_epoch = [metric for metric, facts in metrics.items() if not facts.once]
     if name not in metrics:
         raise StudyFileError(f"{field}: {UnknownName('metric', name, per_epoch)}")
-    if name not in per_epoch:
+    if metrics[str(name)].once:
         raise StudyFileError(f"{field}: {name} is measured once per trial, not every epoch; choose one that is.")
 
 

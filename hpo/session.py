@@ -8,12 +8,14 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from hpo import earlier, environment, mirror, runners
+from hpo import earlier, environment, mirror, runners, tracking
+from hpo.archive import Archive
 from hpo.choice import confirmations, top
 from hpo.errors import StorageError, StorageLost, StudyChanged, UserError
 from hpo.interrupt import Interrupt
@@ -96,10 +98,15 @@ def open_session(
     try:
         with Lease(database, study.id, study.name, interrupt.request, _obeying(interrupt)) as lease:
             launch = _Launch(studies, study, plan, runner or plan.spec.runner, workers or plan.spec.concurrency)
-            with launch.recorded(interrupt) as number:
+            with launch.recorded(interrupt) as number, contextlib.ExitStack() as beside:
                 if behind is not None:
                     behind.open()
-                listeners = () if behind is None else (behind,)
+                listeners: list[Listener] = [] if behind is None else [behind]
+                archive = Archive(database, studies, study, plan.spec.artifacts, interrupt)
+                listeners.append(beside.enter_context(archive))
+                for tracker in tracking.listeners(plan.spec.tracking, studies, study):
+                    beside.callback(tracker.close)
+                    listeners.append(tracker)
                 yield Session(
                     plan, study, studies, number, launch.workers, launch.runner, interrupt, listeners, ray_address
                 )
@@ -140,7 +147,7 @@ class _Launch:
         settings = self.plan.spec.model_dump(mode="json", include=may_change)
         record = LaunchRecord(
             codec.now(), None, None, socket.gethostname(), os.getpid(), self.runner, self.workers,
-            settings=settings, environment=environment.describe(),
+            settings=settings, environment=environment.describe(_code(self.plan)),
         )  # fmt: skip
         launch = self.studies.add_launch(self.study, record)
         how = "failed"
@@ -159,6 +166,14 @@ class _Launch:
                     left = "what ran was stopped with a checkpoint" if interrupt.at_once else "what ran came to its end"
                     self.studies.add_event(self.study, Event("stopped", f"by hpo stop: {left}"))
                 self.studies.end_launch(launch, how)
+
+
+def _code(plan: Plan) -> dict[str, str]:
+    """Where the code of a study lies: beside its file, and where its objective's module was found."""
+    module, colon, _ = plan.spec.objective.partition(":")
+    file = getattr(sys.modules.get(module), "__file__", None) if colon else None
+    code = {"git": plan.import_from or str(Path.cwd())}
+    return code if file is None else {**code, "git_objective": str(Path(file).parent)}
 
 
 def run_search(session: Session) -> str | None:

@@ -339,7 +339,7 @@ def _explain(error: ValidationError, model: type[BaseModel]) -> str:
 
 
 def _shown(value: object) -> str:
-    text = repr(value)
+    text = re.sub(r"(://[^\s/:@]*:)[^\s@]+@", r"\1***@", repr(value))  # a password is not shown
     return text if len(text) <= 80 else text[:77] + "..."
 
 

@@ -71,6 +71,15 @@ def live_table(first: str | None = None) -> Iterator[Callable[..., Any]]:
 _tables: list[Any] = []  # the live tables on the terminal, for the signal handler
 
 
+@contextmanager
+def left_quietly() -> Iterator[None]:
+    """Ctrl-C ends a command that only looks on, without a word."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+
+
 def command_line(command: str, **options: Any) -> str:
     """The command line that goes on with what is being done, with the options that were not the defaults."""
     words = ["hpo", command] if command else ["hpo"]

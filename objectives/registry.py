@@ -1,4 +1,4 @@
-"""Finding an objective by folder name, by entry point, or as ``package.module:Class``."""
+"""Finding an objective by folder name, by entry point, or as ``package.module:Class`` (or ``:function``)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from typing import Any
 import objectives
 from hpo.errors import UnknownName, UserError
 from hpo.trial import Metric
+from objectives.adopted import Adopted
 from objectives.base import Objective
+from objectives.function import FunctionObjective
 from search_spaces import SearchSpace
 
 GROUP = "hpo.objectives"
@@ -70,11 +72,26 @@ def _from_path(name: str, import_from: str | None) -> Objective:
             raise UserError(f"Objective {name!r}: no module named {error.name!r}{where}.") from error
 
     module = _tried(name, f"importing {module_name}", load)
-    _refuse_shadowed(module_name, module.__file__, import_from)
+    _refuse_shadowed(module_name, getattr(module, "__file__", None), import_from)
+    if not hasattr(module, class_name) and module_name == "__main__":
+        raise UserError(
+            f"Objective {name!r} was defined in a notebook or script, and runs only there. Put {class_name} into a "
+            "module (a .py file) and launch a study of that."
+        )
     if not hasattr(module, class_name):
-        known = [n for n, v in vars(module).items() if isinstance(v, type) and issubclass(v, Objective)]
-        raise UnknownName(f"objective class in {module_name}", class_name, known)
+        raise UnknownName(f"objective or function in {module_name}", class_name, _offered(module))
     return _instance(getattr(module, class_name), name)
+
+
+def _offered(module: ModuleType) -> list[str]:
+    """What in a module can be tuned, or may be: objectives, and the functions that it defines."""
+    return [
+        name
+        for name, value in vars(module).items()
+        if isinstance(value, Objective)
+        or (isinstance(value, type) and issubclass(value, Objective))
+        or (inspect.isfunction(value) and value.__module__ == module.__name__ and not name.startswith("_"))
+    ]
 
 
 def _refuse_shadowed(module_name: str, found: str | None, import_from: str | None) -> None:
@@ -102,6 +119,10 @@ def _tried(name: str, what: str, action: Callable[[], Any]) -> Any:
 
 
 def _instance(target: object, name: str) -> Objective:
+    if inspect.isfunction(target):
+        target = FunctionObjective(target)
+    if isinstance(target, Adopted):
+        return target
     objective = target
     if isinstance(target, type):
         if inspect.isabstract(target):
@@ -109,7 +130,10 @@ def _instance(target: object, name: str) -> Objective:
             raise UserError(f"Objective {name!r}: the class {target.__name__} does not define {missing}.")
         objective = _tried(name, f"making a {target.__name__}", target)
     if not isinstance(objective, Objective):
-        raise UserError(f"Objective {name!r} must be an objectives.base.Objective; got {type(objective).__name__}.")
+        raise UserError(
+            f"Objective {name!r} must be an objectives.base.Objective or a function train(params, report); "
+            f"got {type(objective).__name__}. docs/adopt.md has more."
+        )
     wrong = _incomplete(objective, name)
     if wrong:
         raise UserError(f"Objective {name!r}: the class {type(objective).__name__} {wrong}.")

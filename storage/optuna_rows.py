@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+import mimetypes
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -38,6 +39,7 @@ from search_spaces import Choice, Int, SearchSpace
 from search_spaces.parameters import Parameter, same
 
 OPTUNA_SCHEMA = "v3.2.0.a"  # the head of Optuna's own Alembic history
+ARTIFACT = "artifacts:"  # what the keys of artifacts begin with
 
 _metadata = MetaData()
 _FINITE = ("FINITE", "INF_POS", "INF_NEG")
@@ -227,6 +229,30 @@ def add_violations(conn: Connection, trial_id: int, violations: Sequence[float])
     largest = sys.float_info.max
     text = json.dumps([min(float(violation), largest) for violation in violations])
     conn.execute(insert(trial_system_attributes).values(trial_id=trial_id, key="constraints", value_json=text))
+
+
+def add_artifact(conn: Connection, study_id: int, trial_id: int | None, artifact_id: str, filename: str) -> None:
+    """What ``optuna.artifacts`` keeps of a file: of a trial, or of the study where ``trial_id`` is None.
+
+    The value is JSON within JSON, as Optuna has it (``optuna.artifacts._upload``).
+    """
+    mimetype, encoding = mimetypes.guess_type(filename)
+    meta = {
+        "artifact_id": artifact_id, "filename": filename, "mimetype": mimetype or "application/octet-stream",
+        "encoding": encoding,
+    }  # fmt: skip
+    row = {"key": ARTIFACT + artifact_id, "value_json": json.dumps(json.dumps(meta))}
+    if trial_id is None:
+        conn.execute(insert(study_system_attributes).values(study_id=study_id, **row))
+    else:
+        conn.execute(insert(trial_system_attributes).values(trial_id=trial_id, **row))
+
+
+def remove_artifacts(conn: Connection, artifact_ids: Sequence[str]) -> None:
+    """Forget artifacts, whatever they are of."""
+    keys = [ARTIFACT + artifact_id for artifact_id in artifact_ids]
+    for table in (study_system_attributes, trial_system_attributes):
+        conn.execute(delete(table).where(table.c.key.in_(keys)))
 
 
 def ending_attributes(reason: StopReason, best_step: int | None, metrics: Metrics) -> dict[str, Any]:

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, Row, Select, func, select
 
 from hpo.trial import Direction, Goal, Metrics, Params, Point, StopKind, StopReason, TrialRecord, TrialState
-from storage import codec, tables
+from storage import artifacts, codec, tables
+from storage.annotations import annotations_of, tags_of_studies
 from storage.records import (
     CONFIRM,
     RERUN,
@@ -27,6 +28,8 @@ from storage.records import (
     StudyRecord,
     StudySummary,
 )
+
+OTHERS = (CONFIRM, RETRAIN, VALIDATE, RERUN)
 
 
 class StoredTrial(NamedTuple):
@@ -62,10 +65,14 @@ def summaries(conn: Connection) -> list[StudySummary]:
     for study_id, state, count in conn.execute(counted.group_by(t.c.study_id, t.c.state)):
         counts.setdefault(study_id, {})[TrialState(state)] = count
     studies = select(s.c.study_id, s.c.name, s.c.objective, s.c.goals, s.c.created_at).order_by(s.c.created_at)
+    tags = tags_of_studies(conn)
     return [
-        StudySummary(row.name, row.objective, goals(row.goals), row.created_at, counts.get(row.study_id, {}))
+        StudySummary(
+            row.name, row.objective, goals(row.goals), row.created_at, counts.get(row.study_id, {}),
+            tags.get(row.study_id, ()),
+        )
         for row in conn.execute(studies)
-    ]
+    ]  # fmt: skip
 
 
 def snapshot(conn: Connection, study_id: int, study: StudyRecord, *, curves: bool = True) -> Snapshot:
@@ -77,11 +84,14 @@ def snapshot(conn: Connection, study_id: int, study: StudyRecord, *, curves: boo
     return Snapshot(
         study=study,
         trials=records(SEARCH),
-        others={series: records(series) for series in (CONFIRM, RETRAIN, VALIDATE, RERUN)},
-        launches=tuple(_launch(row) for row in _rows(conn, tables.launches, study_id)),
-        attempts=_attempts(conn, study_id),
-        events=tuple(_event(row) for row in _rows(conn, tables.events, study_id)),
+        others={series: records(series) for series in OTHERS},
+        launches=tuple(launch_record(row) for row in _rows(conn, tables.launches, study_id)),
+        attempts=_attempts(conn, study_id, SEARCH),
+        other_attempts={series: _attempts(conn, study_id, series) for series in OTHERS},
+        events=tuple(event_record(row) for row in _rows(conn, tables.events, study_id)),
         models=tuple(_model(row) for row in _rows(conn, tables.models, study_id)),
+        artifacts=artifacts.of_study(conn, study_id),
+        annotations=annotations_of(conn, study_id),
     )
 
 
@@ -111,7 +121,7 @@ def events(conn: Connection, study_id: int, kind: str) -> list[EventRecord]:
     """A study's events of one kind, the oldest first."""
     e = tables.events
     query = select(e).where(e.c.study_id == study_id, e.c.kind == kind).order_by(e.c.id)
-    return [_event(row) for row in conn.execute(query)]
+    return [event_record(row) for row in conn.execute(query)]
 
 
 def goals(text: str) -> tuple[Goal, ...]:
@@ -162,25 +172,38 @@ def _rows(conn: Connection, table: Any, study_id: int) -> Sequence[Row[Any]]:
     return conn.execute(select(table).where(table.c.study_id == study_id).order_by(table.c.id)).all()
 
 
-def _attempts(conn: Connection, study_id: int) -> tuple[AttemptRecord, ...]:
-    t, a = tables.trials, tables.attempts
-    query = (
-        select(t.c.number, a.c.attempt, a.c.worker, a.c.started_at, a.c.ended_at, a.c.ended_how)
-        .join(t, t.c.id == a.c.trial)
-        .where(t.c.study_id == study_id, t.c.series == SEARCH)
-        .order_by(a.c.started_at)
+def _attempts(conn: Connection, study_id: int, series: str) -> tuple[AttemptRecord, ...]:
+    t, a, p = tables.trials, tables.attempts, tables.points
+    of_series = (t.c.study_id == study_id, t.c.series == series)
+    query = select(a, t.c.number).join(t, t.c.id == a.c.trial).where(*of_series).order_by(a.c.started_at)
+    # Of most attempts the end is known, and looking through every point would take longer than all else.
+    is_open = (a.c.ended_at.is_(None)) | (a.c.ended_how == StopKind.LOST)
+    reported = (
+        select(p.c.trial, p.c.attempt, func.max(p.c.at))
+        .join(a, (a.c.trial == p.c.trial) & (a.c.attempt == p.c.attempt))
+        .join(t, t.c.id == p.c.trial)
+        .where(*of_series, is_open)
+        .group_by(p.c.trial, p.c.attempt)
     )
-    return tuple(AttemptRecord(*row) for row in conn.execute(query))
-
-
-def _launch(row: Row[Any]) -> LaunchRecord:
-    return LaunchRecord(
-        row.started_at, row.ended_at, row.ended_how, row.host, row.pid, row.runner, row.workers,
-        codec.load(row.settings), codec.load(row.environment),
+    last = {(trial, attempt): at for trial, attempt, at in conn.execute(reported)}
+    return tuple(
+        AttemptRecord(
+            row.number, row.attempt, row.worker, row.started_at, row.ended_at, row.ended_how,
+            last.get((row.trial, row.attempt)) if row.ended_how in (None, StopKind.LOST) else row.ended_at,
+            row.launch,
+        )
+        for row in conn.execute(query)
     )  # fmt: skip
 
 
-def _event(row: Row[Any]) -> EventRecord:
+def launch_record(row: Row[Any]) -> LaunchRecord:
+    return LaunchRecord(
+        row.started_at, row.ended_at, row.ended_how, row.host, row.pid, row.runner, row.workers,
+        codec.load(row.settings), codec.load(row.environment), row.id,
+    )  # fmt: skip
+
+
+def event_record(row: Row[Any]) -> EventRecord:
     return EventRecord(row.at, row.series, row.number, row.kind, row.message, codec.load(row.details))
 
 

@@ -40,6 +40,7 @@ class StudySummary:
     goals: tuple[Goal, ...]
     created_at: str
     counts: Mapping[TrialState, int]
+    tags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ class LaunchRecord:
     workers: int
     settings: Mapping[str, Any] = field(default_factory=dict)  # budget and what else may change
     environment: Mapping[str, Any] = field(default_factory=dict)  # packages, Python, OS, CPU, GPU, git
+    id: int | None = None  # what its attempts call it
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,11 @@ class EventRecord:
 
 @dataclass(frozen=True)
 class AttemptRecord:
-    """One stretch of work on a trial: a trial resumed twice has three."""
+    """One stretch of work on a trial: a trial resumed twice has three.
+
+    ``worked_until`` is where its work ends: of an attempt whose process died, or that is still
+    under way, at its last report (None without any), else at its end.
+    """
 
     number: int
     attempt: int
@@ -79,6 +85,8 @@ class AttemptRecord:
     started_at: str
     ended_at: str | None
     ended_how: str | None
+    worked_until: str | None = None
+    launch: int | None = None  # ``LaunchRecord.id``
 
 
 @dataclass(frozen=True)
@@ -135,7 +143,8 @@ class Snapshot:
     trials: tuple[TrialRecord, ...]
     others: Mapping[str, tuple[TrialRecord, ...]] = field(default_factory=dict)
     launches: tuple[LaunchRecord, ...] = ()
-    attempts: tuple[AttemptRecord, ...] = ()
+    attempts: tuple[AttemptRecord, ...] = ()  # at the search's trials
+    other_attempts: Mapping[str, tuple[AttemptRecord, ...]] = field(default_factory=dict)  # as ``others``
     events: tuple[EventRecord, ...] = ()
     models: tuple[ModelRecord, ...] = ()
     artifacts: tuple[ArtifactRecord, ...] = ()

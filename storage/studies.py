@@ -117,7 +117,8 @@ class Studies:
             for table in (tables.points, tables.attempts):
                 conn.execute(delete(table).where(table.c.trial.in_(ids)))
             for table in (
-                tables.trials, tables.events, tables.launches, tables.leases, tables.models, tables.studies,
+                tables.trials, tables.events, tables.launches, tables.leases, tables.models, tables.artifacts,
+                tables.studies,
             ):  # fmt: skip
                 conn.execute(delete(table).where(table.c.study_id == study.id))
             optuna_rows.delete_study(conn, study.id)

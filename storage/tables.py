@@ -180,3 +180,18 @@ models = Table(
     Column("trial", Integer),
     Column("manifest", LONG, nullable=False),
 )
+
+artifacts = Table(
+    "hpo_artifacts",
+    metadata,
+    Column("id", String(36), primary_key=True),  # a UUID, and the file's name at its place
+    Column("study_id", Integer, ForeignKey("hpo_studies.study_id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("series", String(20), nullable=False),
+    Column("number", Integer),
+    Column("kind", String(20), nullable=False),
+    Column("filename", String(255), nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("created_at", TIME, nullable=False),
+    Column("place", Text, nullable=False),
+)

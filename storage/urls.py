@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from hpo.errors import StorageError
 
 _SECRET = re.compile("pass|pwd|secret|token|key|odbc_connect", re.IGNORECASE)
 _HIDDEN = "***"
+_PASSWORD = re.compile(r"[a-z][a-z0-9+.\-]*://[^\s/:@]*:[^\s@]+@", re.IGNORECASE)
 
 
 def parse(url: str) -> URL:
@@ -38,10 +40,45 @@ def parse(url: str) -> URL:
     return parsed
 
 
+def check_kept(text: str) -> None:
+    """Refuse a URL that may not be kept with a study. ``$NAME`` stands for one in an environment variable.
+
+    Raises:
+        StorageError: as ``parse``, or it has a secret in it.
+    """
+    if text.startswith("$"):
+        return
+    url = parse(text)
+    if shown(url) != url.render_as_string(hide_password=False):
+        raise StorageError(
+            f"{shown(url)} has a secret in it, which would be kept with the study. Put the URL into an environment "
+            "variable and write $ITS_NAME."
+        )
+
+
+def from_environment(text: str) -> str:
+    """The URL that ``text`` is, or that the environment variable holds which it names as ``$NAME``.
+
+    Raises:
+        StorageError: there is no such variable.
+    """
+    if not text.startswith("$"):
+        return text
+    found = os.environ.get(text[1:])
+    if not found:
+        raise StorageError(f"the environment variable {text[1:]!r} is not set.")
+    return found
+
+
 def shown(url: URL) -> str:
     """``url`` for people: every secret in it is ``***``."""
     hidden = {key: _HIDDEN for key in url.query if _SECRET.search(key)}
     return url.update_query_dict(hidden).render_as_string(hide_password=True).replace(quote_plus(_HIDDEN), _HIDDEN)
+
+
+def holds_password(text: str) -> bool:
+    """Whether there is a URL with a password in some text."""
+    return _PASSWORD.search(text) is not None
 
 
 def plain(url: URL) -> str:

@@ -13,6 +13,8 @@ import pytest
 from tests.servers import MariaDB, Postgres, Server, drop_database, new_database
 
 for name, value in {
+    # Several workers share the cores: threads of PyTorch that wait for one another would only take them away.
+    "OMP_NUM_THREADS": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
     "ORT_DISABLE_TELEMETRY": "1",
     "HF_HUB_OFFLINE": "1",

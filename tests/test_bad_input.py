@@ -66,7 +66,7 @@ FIELDS: list[tuple[str, Any, str]] = [
     ("name", 7, "name: should be a valid string; got 7"),
     ("objective", "analitic", "Unknown objective 'analitic'.*Did you mean 'analytic'"),
     ("objective", "no_such_module:Thing", "no module named 'no_such_module'"),
-    ("objective", "json:Thing", "Unknown objective class in json 'Thing'"),
+    ("objective", "json:Thing", "Unknown objective or function in json 'Thing'"),
     ("objective", "json:JSONDecoder", "must be an objectives.base.Objective"),
     ("data", {"function": "zdt9"}, "Unknown function 'zdt9'"),
     ("data", {"functoin": "zdt1"}, "Unknown field 'functoin'.*Did you mean 'function'"),

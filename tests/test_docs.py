@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import inspect
 import re
-from pathlib import Path
 from typing import Any, get_args
 
 import pytest
@@ -14,6 +13,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 from ruamel.yaml import YAML
 
+from hpo import tracking
 from hpo.plan import Plan
 from hpo.spec import (
     ArtifactsSpec,
@@ -37,21 +37,16 @@ from objectives.image_classification import ImageClassification
 from objectives.quality_regression import QualityRegression
 from objectives.rf_localization import RfLocalization
 from storage import tables
-from tests.test_architecture import FLOORS, LIBRARIES, WITHOUT_TORCH
+from tests.pages import DOCS, ROOT, rows, section
 
-ROOT = Path(__file__).parent.parent
-DOCS = ROOT / "docs"
 STUDY_FILE = (DOCS / "study-file.md").read_text(encoding="utf-8")
 TROUBLESHOOTING = (DOCS / "troubleshooting.md").read_text(encoding="utf-8")
 HEALTH = (DOCS / "health.md").read_text(encoding="utf-8")
-ARCHITECTURE = (DOCS / "architecture.md").read_text(encoding="utf-8")
 COMMANDS = (DOCS / "commands.md").read_text(encoding="utf-8")
 DATABASES = (DOCS / "databases.md").read_text(encoding="utf-8")
 PRUNING = (DOCS / "pruning.md").read_text(encoding="utf-8")
 OBJECTIVES = (DOCS / "objectives.md").read_text(encoding="utf-8")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-# Rooms that anybody may add a file to without editing anything, this page included.
-OPEN_ROOMS = {"hpo/runners", "hpo/export/formats", "objectives", "search_spaces", "examples", "tests"}
 
 MODELS: dict[str, type[BaseModel]] = {
     "## Fields": StudySpec,
@@ -66,6 +61,7 @@ MODELS: dict[str, type[BaseModel]] = {
     "## Retrain": RetrainSpec,
     "## Export": ExportSpec,
     "## Artifacts": ArtifactsSpec,
+    **{f"### {name}": tracking.find(name).Options for name in tracking.known()},
 }
 # What stands instead of "none" where the objective or another field steps in.
 IN_WORDS = {
@@ -75,23 +71,6 @@ IN_WORDS = {
     "see below",
     "budget.epochs",
 }
-
-
-def section(page: str, heading: str) -> str:
-    """What stands under a heading, up to the next of the same or a higher level."""
-    level = len(heading.split()[0])
-    begins = page.index(f"\n{heading}\n") + len(heading) + 2
-    rest = page[begins:]
-    end = re.search(rf"^#{{1,{level}}} ", rest, flags=re.MULTILINE)
-    return rest[: end.start()] if end else rest
-
-
-def rows(text: str) -> dict[str, list[str]]:
-    """Every table row that begins with a name in backticks: the name, and its further cells."""
-    lines = [line.strip().strip("|").split(" | ") for line in text.splitlines() if line.startswith("| `")]
-    found = {cells[0].strip().strip("`"): [cell.strip() for cell in cells[1:]] for cells in lines}
-    assert len(found) == len(lines), "a name stands there twice"
-    return found
 
 
 def own_rows(heading: str) -> dict[str, list[str]]:
@@ -248,76 +227,6 @@ def test_every_link_of_the_guide_leads_somewhere() -> None:
                 assert anchor in slugs, f"{page.name}: {target}#{anchor}"
 
 
-def block_with(page: str, text: str) -> str:
-    return next(block for block in re.findall(r"```\n(.*?)```", page, re.DOTALL) if text in block)
-
-
-def tree() -> tuple[set[str], set[str]]:
-    """The files and the folders that the tree of the architecture page names, as paths from the root."""
-    files: set[str] = set()
-    folders: set[str] = set()
-    parents: list[str] = []
-    for line in block_with(ARCHITECTURE, "cli.py").splitlines():
-        entry = re.match(r"^((?:  ){0,3})(\w[\w.]*/?)(?: +|$)(.*)$", line)
-        said = line
-        if entry:
-            depth, name, said = len(entry[1]) // 2, entry[2], entry[3]
-            parents = parents[:depth]
-            if name.endswith("/"):
-                parents.append(name)
-                folders.add("".join(parents).rstrip("/"))
-            else:
-                files.add("".join([*parents, name]))
-        if not entry or entry[2].endswith("/"):
-            here = "".join(parents)
-            files |= {here + name for name in re.findall(r"\b[\w-]+\.(?:py|md)\b", said)}
-            folders |= {here + name for name in re.findall(r"\b(\w+)/", said)}
-    return files, folders
-
-
-def test_every_file_and_folder_of_the_tree_is_there() -> None:
-    files, folders = tree()
-    assert len(files) > 100 and "hpo/training/checkpoints/file.py" in files and "hpo/training/team" in folders
-    assert not [name for name in files if not (ROOT / name).is_file()]
-    assert not [name for name in folders if not (ROOT / name).is_dir()]
-
-
-def test_every_room_that_the_tree_lists_is_listed_whole() -> None:
-    files, _ = tree()
-    rooms = {name.rpartition("/")[0] for name in files} - OPEN_ROOMS - {""}
-    assert {"hpo", "hpo/training", "hpo/training/team", "hpo/evaluation", "hpo/service", "storage", "docs"} <= rooms
-    for room in rooms:
-        there = {str(path.relative_to(ROOT)) for path in (ROOT / room).iterdir() if path.suffix in (".py", ".md")}
-        unnamed = there - files - {f"{room}/__init__.py", f"{room}/README.md"}
-        assert not unnamed, f"the tree of docs/architecture.md lacks {sorted(unnamed)}"
-
-
-def test_every_room_of_the_code_is_in_the_tree() -> None:
-    _, folders = tree()
-    for top in ("hpo", "storage"):
-        for path in (ROOT / top).rglob("*"):
-            name = str(path.relative_to(ROOT))
-            if path.is_dir() and path.name != "__pycache__" and not name.startswith("storage/migrations/"):
-                assert name in folders, f"the tree of docs/architecture.md lacks {name}/"
-
-
-def test_the_floors_are_those_of_the_architecture_test() -> None:
-    drawn: dict[str, int] = {}
-    for line in block_with(ARCHITECTURE, "13  cli").splitlines():
-        if floor := re.match(r" ?(\d+) +(.*)$", line):
-            drawn |= {room: int(floor[1]) for room in floor[2].split()}
-    assert drawn == {room: floor for room, floor in FLOORS.items() if room != "hpo"}
-
-
-def test_the_library_table_is_that_of_the_architecture_test() -> None:
-    lines = section(ARCHITECTURE, "## Who may know whom").splitlines()
-    cells = [line.strip("|").split("|") for line in lines if line.startswith("|")][2:]
-    only = {name.strip(): set(re.findall(r"`([^`]+)`", cell[1])) for cell in cells for name in cell[0].split(",")}
-    assert only == {name: {room.rstrip("/") for room in rooms} for name, rooms in LIBRARIES.items()}
-    not_in = {name for cell in cells for name in re.findall(r"`([^`]+)`", cell[2])}
-    assert not_in == WITHOUT_TORCH | {"objectives/*/__init__.py"}
-
-
 def commands() -> dict[str, set[str]]:
     """Every command with its long options, as the program has them."""
     from cli import app
@@ -403,14 +312,14 @@ def test_the_guide_has_every_table_with_its_columns() -> None:
 
 
 def event_kinds() -> set[str]:
-    """The kinds of events that the code makes: the first argument of ``Event``, ``event`` and ``_event``."""
-    found = set()
-    for path in (ROOT / "hpo").rglob("*.py"):
+    """The kinds of events that the code makes: an argument of each call that makes one."""
+    found, places = set(), {"Event": 0, "event": 0, "_event": 0, "Aside": 2}
+    for path in (path for room in ("hpo", "objectives") for path in (ROOT / room).rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
-                name = getattr(node.func, "attr", getattr(node.func, "id", ""))
-                if name in ("Event", "event", "_event"):
-                    found.add(node.args[0].value)
+            if isinstance(node, ast.Call):
+                place = places.get(getattr(node.func, "attr", getattr(node.func, "id", "")))
+                if place is not None and isinstance(kind := next(iter(node.args[place:]), None), ast.Constant):
+                    found.add(kind.value)
     return found
 
 

@@ -123,4 +123,4 @@ def hpo_launch(folder: Path, url: str) -> Any:
     from tests.studies import write
 
     path = write(folder, objective="datafied:Datafied", budget={"trials": 1, "epochs": 1})
-    return hpo(folder, "launch", str(path), "--storage", url)
+    return hpo(folder, "launch", str(path), "--storage", url, "--skip-preflight")

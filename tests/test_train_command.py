@@ -47,6 +47,7 @@ class Kit:
             runs=self.runs,
             interrupt=interrupt,
             listeners=lambda plan, ended: [watcher],
+            skip_preflight=True,  # a process of its own each time; it has tests of its own
         )
 
     def file(self, name: str, file: str = "last.pt") -> Path:
@@ -186,7 +187,7 @@ def test_a_failing_run_exits_with_1(kit: Kit) -> None:
 @pytest.mark.parametrize(
     ("order", "message"),
     [
-        ({"objective": "tests.run_objectives:Nobody"}, "Unknown objective class"),
+        ({"objective": "tests.run_objectives:Nobody"}, "Unknown objective or function"),
         ({"objective": None}, "Say what to train"),
         ({"params": {"with": 3}}, r"Unknown parameter or trainer setting 'with'.*Did you mean 'width'"),
         ({"params": {"grad_clip": -1}}, "grad_clip: should be greater than 0; got -1"),

@@ -30,6 +30,24 @@ def init(
 
 
 @app.command()
+def adopt(
+    target: Annotated[str, typer.Argument(metavar="FILE.py:FUNCTION", help="A function train(params, report).")],
+    out: Annotated[Path | None, typer.Option("--out", help="The file to write; stdout when left out.")] = None,
+) -> None:
+    """Write a study file for your own training function, with goals and ranges guessed from its source."""
+    from hpo.starter import adopted_file
+
+    text, folder = adopted_file(target)
+    if out is None:
+        typer.echo(text, nl=False)
+        return
+    if out.resolve().parent != folder:
+        fail(f"A study file lies beside its module: write it into {folder}.", 2)
+    write_new(out, text)
+    say(f"Wrote {out}. Look at what is marked as a guess. Next: hpo launch {out}")
+
+
+@app.command()
 def objectives(as_json: AsJson = False) -> None:
     """List what can be tuned."""
     from hpo.printing import objective_rows, show

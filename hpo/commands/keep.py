@@ -28,6 +28,64 @@ def delete(
     say(f"Deleted study {name!r} and its folder {service.delete(storage, name)}.")
 
 
+@app.command("prune-artifacts")
+def prune_artifacts(
+    name: StudyName,
+    keep: Annotated[
+        Literal["front", "best", "completed", "none"], typer.Option("--keep", help="Whose files all stay.")
+    ],
+    mirror: Annotated[bool, typer.Option("--mirror", help="Delete the mirror's copies too.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the sizes.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    storage: Storage = DEFAULT_STORAGE,
+    as_json: AsJson = False,
+) -> None:
+    """Delete checkpoints, predictions, pictures and logs that nobody needs."""
+    from hpo import printing, service
+
+    def agree(found: service.Pruning) -> bool:
+        if not as_json:
+            printing.show_pruning(found)
+        return not dry_run and (yes or typer.confirm(f"Delete these files of study {name!r}?", err=True))
+
+    pruning = service.prune_artifacts(storage, name, keep, mirror=mirror, agree=agree)
+    printing.show_pruned(pruning, as_json, dry_run)
+    if pruning.failures or (pruning.to_go and not pruning.is_done and not dry_run):
+        raise typer.Exit(1)
+
+
+@app.command()
+def note(
+    name: StudyName,
+    text: Annotated[str | None, typer.Argument(metavar="[TEXT]", help="Markdown.", show_default=False)] = None,
+    trial: Annotated[int | None, typer.Option("--trial", help="A trial of the search instead of the study.")] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="In place of the note, not after it.")] = False,
+    file: Annotated[Path | None, typer.Option("--file", help="The text stands here.")] = None,
+    storage: Storage = DEFAULT_STORAGE,
+) -> None:
+    """Add to the note of a study or a trial, or print it."""
+    from hpo import printing, service
+
+    found = service.annotate(storage, name, text, file=file, trial=trial, replace=replace)
+    if text is None and file is None:
+        typer.echo(printing.printable(found))
+
+
+@app.command()
+def tag(
+    name: StudyName,
+    words: Annotated[list[str] | None, typer.Argument(metavar="[TAG]...", show_default=False)] = None,
+    trial: Annotated[int | None, typer.Option("--trial", help="A trial of the search instead of the study.")] = None,
+    remove: Annotated[bool, typer.Option("--remove", help="Take these tags away.")] = False,
+    storage: Storage = DEFAULT_STORAGE,
+) -> None:
+    """Give tags to a study or a trial, take them away, or print them."""
+    from hpo import printing, service
+
+    for word in service.tag(storage, name, words or (), trial=trial, remove=remove):
+        typer.echo(printing.printable(word))
+
+
 @app.command("import")
 def import_(
     source: Annotated[

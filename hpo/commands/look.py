@@ -14,25 +14,33 @@ app = typer.Typer()
 
 
 @app.command("list")
-def list_(storage: Storage = DEFAULT_STORAGE, as_json: AsJson = False) -> None:
+def list_(
+    tag: Annotated[str | None, typer.Option("--tag", help="Only studies that have this tag.")] = None,
+    storage: Storage = DEFAULT_STORAGE,
+    as_json: AsJson = False,
+) -> None:
     """List the studies of a database."""
-    from hpo import service
-    from hpo.printing import show, summary_rows
+    from hpo import printing, service
 
-    show(summary_rows(service.summaries(storage)), as_json)
+    printing.show(printing.summary_rows(service.summaries(storage, tag), as_json), as_json)
 
 
 @app.command()
 def show(
     name: StudyName,
     everything: Annotated[bool, typer.Option("--all", help="Every trial, not only the last ones.")] = False,
+    launches: Annotated[bool, typer.Option("--launches", help="The launches, and what each changed.")] = False,
     storage: Storage = DEFAULT_STORAGE,
     as_json: AsJson = False,
 ) -> None:
     """Show a study's trials, with why each stopped."""
     from hpo import printing, service
 
-    printing.show_study(service.snapshot(storage, name, curves=False), as_json, everything)
+    found = service.snapshot(storage, name, curves=False)
+    if launches:
+        printing.show_launches(found, as_json)
+    else:
+        printing.show_study(found, as_json, everything)
 
 
 @app.command()
@@ -105,6 +113,33 @@ def report(
 
     for path in service.report(storage, name, out or Path("reports") / name):
         typer.echo(path)
+
+
+@app.command()
+def compare(
+    studies: Annotated[
+        list[str],
+        typer.Argument(metavar="STUDY", help="Two or more: each a name, NAME@URL, or a group: NAME,NAME,..."),
+    ],
+    goals: Annotated[str | None, typer.Option("--goals", help="Compare by these alone, METRIC,METRIC,...")] = None,
+    by: Annotated[
+        str | None, typer.Option("--by", help="Differences at equal trials, epochs (default), time or work.")
+    ] = None,
+    apart: Annotated[
+        bool, typer.Option("--no-group-by-seed", help="Leave studies that differ in seed alone each for itself.")
+    ] = False,
+    out: Annotated[Path | None, typer.Option("--out", help="Write a page and its plots into this folder.")] = None,
+    storage: Storage = DEFAULT_STORAGE,
+    as_json: AsJson = False,
+) -> None:
+    """Hold studies against the first of them: values at equal spending, with intervals over seeds."""
+    from hpo import printing, service
+
+    found = service.compare(storage, studies, goals=goals.split(",") if goals else (), by=by, by_seed=not apart)
+    printing.show_side_by_side(found, as_json)
+    if out is not None:
+        for path in service.write_comparison(found, out):
+            say(f"Wrote {path}")
 
 
 @app.command("plot-run")

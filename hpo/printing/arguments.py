@@ -119,3 +119,16 @@ def whole_numbers(texts: Sequence[str]) -> dict[str, int]:
         except ValueError:
             raise UserError(f"--set: write NAME=WHOLE NUMBER; got {text!r}.") from None
     return numbers
+
+
+def run_of(trial: int | None, series: str | None, number: int | None) -> tuple[str, int] | None:
+    """The series and number of one run: --trial alone, or --series with --number; None without any.
+
+    Raises:
+        UserError: another combination.
+    """
+    if trial is not None and (series, number) == (None, None):
+        return "search", trial
+    if trial is not None or (series is None) != (number is None):
+        raise UserError("--trial names a trial of the search; give it alone, or --series with --number.")
+    return None if series is None or number is None else (series, number)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from hpo.printing.launches import cost_words
 from hpo.printing.tables import Row, cell, params_text, print_json, show
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ def show_why(why: Why, as_json: bool) -> None:
                 "steps": trial.last_step,
                 "values": trial.values,
                 "judged": why.judged,
+                "cost": vars(why.cost),
                 "attempts": why.attempts,
                 "events": why.events,
             }
@@ -55,7 +57,7 @@ def _steps(why: Why) -> str:
     trial = why.trial
     best = f", the best {trial.best_step}" if trial.best_step is not None else ""
     attempts = f"{trial.attempts} attempt{'' if trial.attempts == 1 else 's'}"
-    return f"{trial.last_step} of {trial.epochs} steps{best}; {attempts}"
+    return f"{trial.last_step} of {trial.epochs} steps{best}; {attempts}, {cost_words(why.cost)}"
 
 
 def _show_judged(number: int, judged: Mapping[str, Any]) -> None:

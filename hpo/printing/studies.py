@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hpo.constraints import broken, least_violated, spoken
-from hpo.printing.tables import Row, cell, first_line, params_text, print_json, show
+from hpo.printing.launches import cost_fields, study_cost
+from hpo.printing.tables import Row, cell, first_line, params_text, print_json, printable, show
 from hpo.reports.warnings import health_warning
 from hpo.search.points import REPLACED
 from hpo.trial import Direction, Goal, TrialRecord, TrialState
-from storage.records import SEARCH, Snapshot
+from storage.records import SEARCH, Annotations, Snapshot
 
 if TYPE_CHECKING:
     from hpo.choice import Choice
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from storage.records import StudySummary
 
 SHOWN = 50  # trials of a long study that a table has
+NOTED = 5  # lines of a long note above it
 
 
 def objective_rows() -> list[Row]:
@@ -31,7 +33,9 @@ def objective_rows() -> list[Row]:
     return rows
 
 
-def summary_rows(summaries: Sequence[StudySummary]) -> list[Row]:
+def summary_rows(summaries: Sequence[StudySummary], as_json: bool = False) -> list[Row]:
+    """A row per study; a table for people has a column of tags where there are any."""
+    is_tagged = any(summary.tags for summary in summaries)
     return [
         {
             "study": s.name,
@@ -39,6 +43,7 @@ def summary_rows(summaries: Sequence[StudySummary]) -> list[Row]:
             "goals": ", ".join(map(str, s.goals)),
             **{str(state): s.counts.get(state, 0) for state in TrialState},
             "created": s.created_at[:16].replace("T", " "),
+            **({"tags": list(s.tags)} if as_json else {"tags": printable(", ".join(s.tags))} if is_tagged else {}),
         }
         for s in summaries
     ]
@@ -52,7 +57,7 @@ def show_study(snapshot: Snapshot, as_json: bool, everything: bool = False) -> N
     shown = snapshot.trials if as_json or everything else snapshot.trials[-SHOWN:]
     names = [goal.metric for goal in snapshot.study.goals]
     constraints = snapshot.study.constraints
-    warnings = _warnings(snapshot)
+    warnings, said = _warnings(snapshot), snapshot.annotations
     rows = [
         {
             "trial": t.number,
@@ -64,6 +69,7 @@ def show_study(snapshot: Snapshot, as_json: bool, everything: bool = False) -> N
             "attempts": t.attempts,
             "warnings": warnings[t.number] if as_json else len(warnings[t.number]),
             **({"params": t.params} if as_json else {"params": params_text(t.params)}),
+            **_said_of(said, t.number, as_json),
             "why it stopped": t.reason.message if t.reason else None,
         }
         for t in shown
@@ -74,19 +80,47 @@ def show_study(snapshot: Snapshot, as_json: bool, everything: bool = False) -> N
             {
                 "study": snapshot.study.name,
                 "goals": snapshot.study.goals,
+                "note": said.note,
+                "tags": said.tags,
                 "constraints": constraints,
                 "replaced": replaced(snapshot.trials),
                 "promise_broken": broken,
+                "cost": cost_fields(snapshot),
                 "trials": rows,
             }
         )
         return
     print(f"{snapshot.study.name}: {snapshot.study.objective}, {counted(snapshot.trials)}")
+    if snapshot.attempts:
+        print(f"Cost so far: {study_cost(snapshot)}")
+    for line in _note_lines(said, f"hpo note {snapshot.study.name}"):
+        print(printable(line))
     if earlier := len(snapshot.trials) - len(shown):
         print(f"The last {len(shown)}; {earlier} earlier ones with --all.")
     show(rows)
     if broken:
         print(f"Deterministic but for trials {', '.join(map(str, broken))}, which may come out otherwise: see hpo why.")
+
+
+def _said_of(said: Annotations, number: int, as_json: bool) -> dict[str, Any]:
+    """What people said of a trial; of its note a table for people says only that there is one."""
+    tags, note = said.trial_tags.get(number, ()), said.trial_notes.get(number, "")
+    if as_json:
+        return {"tags": tags, "note": note}
+    columns: dict[str, Any] = {}
+    if said.trial_tags:
+        columns["tags"] = printable(", ".join(tags)) or None
+    if said.trial_notes:
+        columns["note"] = "yes" if note else None
+    return columns
+
+
+def _note_lines(said: Annotations, command: str) -> list[str]:
+    """The study's tags and the beginning of its note; ``command`` prints all of it."""
+    lines = said.note.splitlines()
+    tags = [f"Tags: {', '.join(said.tags)}"] if said.tags else []
+    more = [f"  (all {len(lines)} lines: {command})"] if len(lines) > NOTED else []
+    return [*tags, *(f"  {line}" for line in lines[:NOTED]), *more]
 
 
 def _breaks(constraints: Sequence[str], trial: TrialRecord, as_json: bool) -> dict[str, float] | str | None:

@@ -43,6 +43,11 @@ def cell(value: Any) -> str:
     return first_line(str(value))
 
 
+def printable(text: str) -> str:
+    """``text`` without what a terminal would obey: notes and tags may come from anybody's browser."""
+    return "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in text)
+
+
 def first_line(text: str) -> str:
     """What of a long reason fits a table; JSON keeps all of it."""
     return next(iter(text.splitlines()), "")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from hpo.reports.facts import Ending, Facts, History, last_vector
-from hpo.reports.importance import METHOD, TOO_FEW, Importance
+from hpo.reports.forest import TOO_FEW
+from hpo.reports.importance import METHOD, Importance
+from hpo.reports.thinning import CURVES, LINES, MARKS
 from hpo.reports.timeline import Timeline
 from hpo.reports.wording import count, duration, listed, number, percent
 
@@ -22,9 +24,30 @@ def front(facts: Facts) -> str:
         best = facts.front.pick(goal.metric)
         value = facts.front.values[facts.front.numbers.index(best)][index]
         ends.append(f"trial {best} for {goal.metric} ({number(float(value))})")
-    shown = any(last_vector(trial, facts.goals) for trial in facts.ended(Ending.PRUNED))
-    pruned = " Pruned trials stand, faint, where they stopped." if shown else ""
-    return f"{text}; the best are {listed(ends)}.{pruned}"
+    text += f"; the best are {listed(ends)}."
+    stopped = sum(last_vector(trial, facts.goals) is not None for trial in facts.ended(Ending.PRUNED))
+    text += (
+        f" {count(stopped, 'pruned trial')} stand{'s' if stopped == 1 else ''}, faint (×), at the last point."
+        if stopped
+        else ""
+    )
+    broke = len(facts.infeasible)
+    text += (
+        f" {broke:,} (hollow) break{'s' if broke == 1 else ''} a constraint and cannot be on the front."
+        if broke
+        else ""
+    )
+    return text + _drawn(MARKS, (len(facts.placed) - size, "dominated"), (stopped, "pruned"), (broke, "not feasible"))
+
+
+def _drawn(most: int, *kinds: tuple[int, str]) -> str:
+    """What is left out of a picture; nothing where all is drawn."""
+    many = [f"{n:,} {word}" for n, word in kinds if n > most]
+    return (
+        f" Of {listed(many)} trials {most:,} each are drawn, evenly over the study; the table below has all."
+        if many
+        else ""
+    )
 
 
 def history(facts: Facts) -> str:
@@ -37,24 +60,23 @@ def history(facts: Facts) -> str:
             return NO_TRIAL
         at = f" at epoch {best.best_step}" if best.best_step else ""
         text = f"Trial {best.number} found the best {goal.metric} ({number(best.values[0])}){at}"
-        return f"{text}; {_gain(facts.history(0), 'improved it')}."
+        return text + _gain(facts.history(0), "improved it")
     volume = facts.hypervolume
     stored = facts.snapshot.study.reference_point is not None
     where = "the study's reference point" if stored else "a point just beyond the worst values"
     corner = zip(facts.goals, facts.reference or (), strict=True)
     reference = listed([f"{goal.metric} {number(float(value))}" for goal, value in corner])
     text = f"The front covers a hypervolume of {number(volume.best[-1])}, measured from {where} ({reference})"
-    return f"{text}; {_gain(volume, 'enlarged it')}."
+    return text + _gain(volume, "enlarged it")
 
 
 def _gain(history: History, verb: str) -> str:
     gain = history.gain_of_last(_LAST)
     if gain is None:
-        n = len(set(history.best)) - 1
-        return f"it moved {count(n, 'time')} after the first completed trial" if n else "it has not moved since"
+        return "."
     if gain == 0:
-        return f"the last {_LAST} completed trials have not {verb}"
-    return f"the last {_LAST} completed trials {verb} by {percent(gain)}" if gain < 100 else f"the last {_LAST} {verb}"
+        return f"; the last {_LAST} completed trials have not {verb}."
+    return f"; the last {_LAST} completed trials {verb}" + (f" by {percent(gain)}." if gain < 100 else ".")
 
 
 def curves(facts: Facts) -> str:
@@ -76,7 +98,9 @@ def curves(facts: Facts) -> str:
     best = facts.recommended
     if best is not None and best.best_step:
         text += f". Trial {best.number}, recommended, was at its best at epoch {best.best_step}"
-    return text + "."
+    kinds = [(sum(1 for t in facts.ended(ending) if t.points), ending.value) for ending in Ending]
+    thin = _drawn(CURVES, *kinds).replace("the table below has all", "hpo export-trials writes all")
+    return text + "." + thin
 
 
 def importance(facts: Facts, found: list[Importance]) -> str:
@@ -92,6 +116,8 @@ def importance(facts: Facts, found: list[Importance]) -> str:
     if mute:
         whose = "its bars" if len(mute) == 1 else "their bars"
         text += f"{listed(mute)} cannot be predicted from {found[0].n_trials} trials: read nothing into {whose}. "
+    idle = sum(all(i.shares[i.names.index(name)] < 0.005 for i in found) for name in found[0].names)
+    text += f"{count(idle, 'parameter')} without any share {'is' if idle == 1 else 'are'} left out. " if idle else ""
     return text + METHOD
 
 
@@ -104,10 +130,11 @@ def parallel(facts: Facts) -> str:
     missing = [n for n in facts.param_names if any(n not in trial.params for trial in facts.placed)]
     if missing:
         text += f"; where {listed(missing)} did not apply, the line passes “not set”"
-    return text + ". Drag along an axis to keep only the lines that pass there."
+    thin = _drawn(LINES, (len(facts.placed), "completed"))
+    return text + f". Drag along an axis to keep only the lines that pass there.{thin}"
 
 
-def timeline(shown: Timeline) -> str:
+def timeline(facts: Facts, shown: Timeline) -> str:
     """Who worked when."""
     if not shown.bars:
         return "No trial has started yet, or no times were recorded."
@@ -121,4 +148,15 @@ def timeline(shown: Timeline) -> str:
         gone = sum(cut.seconds for cut in shown.cuts)
         verb = "is" if len(shown.cuts) == 1 else "are"
         text += f"; {count(len(shown.cuts), 'pause')} ({duration(gone)}) in which nothing ran {verb} cut out (dotted)"
-    return text + "."
+    took = sorted((seconds, number) for number, seconds in facts.worked_s.items())
+    if len(took) > 2:
+        (middle, _), (longest, whose) = took[len(took) // 2], took[-1]
+        text += (
+            f". Half of the trials worked no longer than {duration(middle)}, trial {whose} longest: {duration(longest)}"
+        )
+    again = len(shown.bars) - len({bar.number for bar in shown.bars})
+    text += f"; {count(again, 'stretch', 'stretches')} went on with an interrupted trial" if again else ""
+    many = (
+        f" {len(shown.bars):,} stretches of work: short neighbours are drawn as one." if len(shown.bars) > MARKS else ""
+    )
+    return f"{text}.{many}"

@@ -13,7 +13,8 @@ import numpy as np
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from hpo import pareto
+from hpo import costs, pareto
+from hpo.costs import Cost
 from hpo.pareto import ParetoFront
 from hpo.reports.wording import moment
 from hpo.trial import Goal, StopKind, TrialRecord, TrialState, goal_values
@@ -230,17 +231,9 @@ class Facts:
     @cached_property
     def hypervolume(self) -> History:
         """The hypervolume after each placed trial."""
-        front: list[TrialRecord] = []
-        best: list[float] = []
-        for trial in self.placed:
-            grown = ParetoFront.of([*front, trial], self.goals)
-            # Most trials change nothing: only a new member of the front needs the volume computed.
-            if trial.number in grown.numbers:
-                front = [self.by_number[n] for n in grown.numbers]
-                best.append(grown.hypervolume(self.reference or ()))
-            else:
-                best.append(best[-1])
-        return History(tuple(t.number for t in self.placed), (), tuple(best))
+        values = np.array([trial.values for trial in self.placed])
+        grown = pareto.volumes(values, self.goals, self.reference) if self.reference is not None else []
+        return History(tuple(t.number for t in self.placed), (), tuple(grown))
 
     @cached_property
     def horizon(self) -> int | None:
@@ -284,6 +277,11 @@ class Facts:
             if trial.number not in spans and seconds is not None:
                 spans[trial.number] = seconds
         return spans
+
+    @cached_property
+    def costs(self) -> dict[int, Cost]:
+        """What each trial cost, by number: seconds, and seconds times the devices that it held."""
+        return costs.of_trials(self.snapshot)
 
 
 def seconds_between(start: str | None, end: str | None) -> float | None:

@@ -9,15 +9,17 @@ CSS variables that ``templates/report.js`` fills in. Nothing here holds NaN in t
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from hpo.reports import captions
-from hpo.reports.facts import Ending, Facts, History
+from hpo.reports.facts import Ending, Facts
 from hpo.reports.importance import Importance
 from hpo.reports.looks import ACCENT, LOOKS, MUTED, SERIES, clipped, wants_log
-from hpo.reports.timeline import Timeline
+from hpo.reports.progress import Progress
+from hpo.reports.thinning import CURVES, MARKS, evenly, thinned
+from hpo.reports.timeline import Bar, Timeline, joined, time_scale
 from hpo.reports.wording import axis, clock, duration, number, with_unit
 from hpo.trial import TrialRecord
 
@@ -37,6 +39,7 @@ class Figure:
     height: int = 420
     min_width: int = 0  # px; on a narrower screen the figure scrolls sideways
     title: str = ""
+    switches: tuple[tuple[str, ...], ...] = ()  # where a view is several choices: ``views`` are their product, in order
 
 
 def plain(text: object) -> str:
@@ -61,67 +64,100 @@ def count_axis(title: str, last: int) -> Json:
 
 
 def history(facts: Facts) -> Figure:
-    """One goal: values and the best so far. Several: the hypervolume, and the same per goal."""
-    views: dict[str, Json] = {}
-    if facts.placed and len(facts.goals) > 1:
-        views["hypervolume"] = _volume_view(facts.hypervolume)
-    if facts.placed:
-        for index, goal in enumerate(facts.goals):
-            views[goal.metric] = _history_view(facts, index)
-    return Figure("history", captions.history(facts), views)
+    """The hypervolume (of several goals) and each goal, against trials, epochs and time."""
+    if not facts.placed:
+        return Figure("history", captions.history(facts))
+    progress = Progress.of(facts)
+    shown = [goal.metric for goal in facts.goals]
+    shown = ["hypervolume", *shown] if len(facts.goals) > 1 else shown
+    against: dict[str, tuple[Sequence[float], Json]] = {
+        "trials": (tuple(range(1, len(progress.numbers) + 1)), count_axis("completed trials", len(progress.numbers)))
+    }
+    if progress.epochs and any(trial.last_step > 1 for trial in facts.trials):
+        against["epochs"] = (progress.epochs, {"title": {"text": "epochs of all trials that had ended"}})
+    if progress.seconds:
+        scale, unit = time_scale(progress.seconds[-1])
+        title = {"title": {"text": f"wall-clock time ({unit}), without the time between launches"}}
+        against["time"] = (tuple(second / scale for second in progress.seconds), title)
+    views = {
+        f"{what} against {along}": _volume_view(progress, x, title)
+        if what == "hypervolume" and len(facts.goals) > 1
+        else _history_view(facts, progress, [goal.metric for goal in facts.goals].index(what), x, title)
+        for what in shown
+        for along, (x, title) in against.items()
+    }
+    return Figure("history", captions.history(facts), views, switches=(tuple(shown), tuple(against)))
 
 
-def _volume_view(volume: History) -> Json:
-    line = {
-        "type": "scatter", "mode": "lines", "name": "hypervolume", "x": volume.numbers, "y": volume.best,
-        "line": {"shape": "hv", "color": ACCENT.css, "width": 2.5},
-        "hovertemplate": "after trial %{x}: %{y:.4g}<extra></extra>",
-    }  # fmt: skip
-    title = {"text": "hypervolume, higher is better"}
-    layout = {"xaxis": count_axis("trial number", volume.numbers[-1]), "yaxis": {"title": title}}
-    return {"data": [line], "layout": layout}
+def _volume_view(progress: Progress, x: Sequence[float], title: Json) -> Json:
+    turns = _turns(progress.volume)
+    line = _steps("hypervolume", [x[row] for row in turns], [progress.volume[row] for row in turns])
+    line |= {
+        "text": [f"after trial {progress.numbers[row]}" for row in turns],
+        "hovertemplate": "%{text}: %{y:.4g}<extra></extra>",
+    }
+    return {"data": [line], "layout": {"xaxis": title, "yaxis": {"title": {"text": "hypervolume, higher is better"}}}}
 
 
-def _history_view(facts: Facts, index: int) -> Json:
-    goal, past = facts.goals[index], facts.history(index)
+def _steps(name: str, x: Sequence[float], y: Sequence[float]) -> Json:
+    look = {"shape": "hv", "color": ACCENT.css, "width": 2.5}
+    return {"type": "scatter", "mode": "lines", "name": name, "x": x, "y": y, "line": look}
+
+
+def _turns(values: Sequence[float]) -> list[int]:
+    """The places of a step function that draw it: where it moves, and its end."""
+    last = len(values) - 1
+    return [i for i in range(len(values)) if i in (0, last) or values[i] != values[i - 1]]
+
+
+def _history_view(facts: Facts, progress: Progress, index: int, x: Sequence[float], title: Json) -> Json:
+    values, best = progress.values[:, index].tolist(), progress.best(index)
+    turns = _turns(best)
+    drawn = {*evenly(range(len(values)), MARKS), *turns}
     data = []
     for ending in (Ending.COMPLETE, Ending.EARLY, Ending.TIME_LIMIT):
-        pairs = [(n, v) for n, v in zip(past.numbers, past.values, strict=True) if facts.endings[n] is ending]
-        if pairs:
+        rows = [row for row in sorted(drawn) if facts.endings[progress.numbers[row]] is ending]
+        if rows:
             data.append({
                 "type": "scatter", "mode": "markers", "name": ending.value,
-                "x": [n for n, _ in pairs], "y": [v for _, v in pairs],
+                "x": [x[row] for row in rows], "y": [values[row] for row in rows],
+                "customdata": [progress.numbers[row] for row in rows],
                 "marker": {"color": LOOKS[ending].css, "symbol": LOOKS[ending].symbol, "size": 7, "opacity": 0.8},
-                "hovertemplate": "trial %{x}: %{y:.4g}<extra></extra>",
+                "hovertemplate": "trial %{customdata}: %{y:.4g}<extra></extra>",
             })  # fmt: skip
-    data.append({
-        "type": "scatter", "mode": "lines", "name": "best so far", "x": past.numbers, "y": past.best,
-        "line": {"shape": "hv", "color": ACCENT.css, "width": 2.5}, "hoverinfo": "skip",
-    })  # fmt: skip
-    layout = {"xaxis": count_axis("trial number", past.numbers[-1]), "yaxis": value_axis(axis(goal), past.values)}
-    return {"data": data, "layout": layout}
+    line = _steps("best so far", [x[row] for row in turns], [best[row] for row in turns])
+    data.append({**line, "hoverinfo": "skip"})
+    return {"data": data, "layout": {"xaxis": title, "yaxis": value_axis(axis(facts.goals[index]), values)}}
 
 
 def curves(facts: Facts) -> Figure:
     """Learning curves per metric, as many metrics as the page can carry, the monitored one first."""
     views: dict[str, Json] = {}
+    drawn = {ending: drawn_curves(facts, ending) for ending in Ending}
     left = _MOST_NUMBERS
     for metric in facts.epoch_metrics:
-        left -= sum(len(trial.points) for trial in facts.trials)
+        left -= sum(len(trial.points) for trials in drawn.values() for trial in trials)
         if left < 0 and views:
             break
         if facts.finite_values(metric):
-            views[metric] = _curves_view(facts, metric)
+            views[metric] = _curves_view(facts, drawn, metric)
     return Figure("curves", captions.curves(facts), views, height=460)
 
 
-def _curves_view(facts: Facts, metric: str) -> Json:
+def drawn_curves(facts: Facts, ending: Ending) -> list[TrialRecord]:
+    """The trials of one ending whose curves are drawn: those of the front, and as many others as a picture holds."""
+    keep = {*facts.front.numbers} if len(facts.front) < CURVES else set()
+    return thinned([trial for trial in facts.ended(ending) if trial.points], CURVES, keep)
+
+
+def _curves_view(facts: Facts, drawn: Mapping[Ending, Sequence[TrialRecord]], metric: str) -> Json:
     data: list[Json] = []
-    opacity = 0.75 if len(facts.trials) <= 20 else 0.5 if len(facts.trials) <= 100 else 0.22
+    n = sum(map(len, drawn.values()))
+    opacity = 0.75 if n <= 20 else 0.5 if n <= 100 else 0.22
     # Pruned and failed ones first, so that they lie under the others.
     for ending in (Ending.PRUNED, Ending.FAILED, Ending.RUNNING, Ending.QUEUED, Ending.COMPLETE, Ending.TIME_LIMIT,
                    Ending.EARLY):  # fmt: skip
-        trials = [t for t in facts.ended(ending) if any(metric in p.metrics for p in t.points)]
+        trials = [t for t in drawn[ending] if any(metric in p.metrics for p in t.points)]
         if trials:
             data.append(_bundle(trials, metric, ending, opacity))
             if ending is not Ending.COMPLETE:
@@ -173,7 +209,8 @@ def importance(facts: Facts, found: list[Importance]) -> Figure:
     if not found:
         return Figure("importance", caption)
     total = {name: sum(i.shares[i.names.index(name)] for i in found) for name in found[0].names}
-    names = sorted(total, key=lambda name: total[name])[-_TOP:]  # plotly draws from the bottom up
+    shown = [name for name in total if total[name] >= 0.005] or list(total)
+    names = sorted(shown, key=lambda name: total[name])[-_TOP:]  # plotly draws from the bottom up
     data = [
         {
             "type": "bar", "orientation": "h", "name": plain(f"{i.goal.metric} (R² {i.explained:.2f})"),
@@ -194,24 +231,25 @@ def importance(facts: Facts, found: list[Importance]) -> Figure:
 
 def timeline(facts: Facts, shown: Timeline) -> Figure:
     """Bars on lanes, coloured by how each stretch of work ended."""
-    caption = captions.timeline(shown)
+    caption = captions.timeline(facts, shown)
     if not shown.bars:
         return Figure("timeline", caption)
     scale, unit = shown.scale
+    drawn = joined(shown)
+    edge = 1 if len(drawn) <= 400 else 0  # px between bars; of very many it would be all there is
     data = []
     for ending in Ending:
-        bars = [bar for bar in shown.bars if bar.ending is ending]
+        bars = [bar for bar in drawn if bar.ending is ending]
         if bars:
             data.append({
                 "type": "bar", "orientation": "h", "name": ending.value,
                 "y": [bar.lane for bar in bars], "x": [bar.length / scale for bar in bars],
                 "base": [bar.start / scale for bar in bars],
-                "marker": {"color": LOOKS[ending].css, "line": {"color": "var(--surface)", "width": 1}},
+                "marker": {"color": LOOKS[ending].css, "line": {"color": "var(--surface)", "width": edge}},
                 "text": [str(bar.number) for bar in bars] if len(shown.bars) <= 80 else None,
                 "textposition": "inside", "insidetextanchor": "middle", "textangle": 0,
                 "textfont": {"color": "var(--surface)", "size": 11},
-                "hovertext": [_bar_hover(facts, bar.number, bar.attempt, bar.length, bar.started_at.isoformat())
-                              for bar in bars],
+                "hovertext": [_bar_hover(facts, bar) for bar in bars],
                 "hovertemplate": "%{hovertext}<extra>" + ending.value + "</extra>",
             })  # fmt: skip
     title = f"time since the first start ({unit})" + (", pauses cut out" if shown.cuts else "")
@@ -230,11 +268,14 @@ def timeline(facts: Facts, shown: Timeline) -> Figure:
     return Figure("timeline", caption, {"timeline": {"data": data, "layout": layout}}, height, min_width=560)
 
 
-def _bar_hover(facts: Facts, trial: int, attempt: int, seconds: float, started: str) -> str:
-    record = facts.by_number.get(trial)
+def _bar_hover(facts: Facts, bar: Bar) -> str:
+    if bar.joins > 1:
+        return f"{bar.joins} stretches of work, mostly {bar.ending.value}, from trial {bar.number} on"
+    record = facts.by_number.get(bar.number)
     values = record.values if record is not None and record.values else ()
     parts = [f"{goal.metric} {number(value)}" for goal, value in zip(facts.goals, values, strict=False)]
-    again = f", attempt {attempt}" if attempt > 1 else ""
-    return plain(f"trial {trial}{again}: {duration(seconds)} from {clock(started)}") + "".join(
-        f"<br>{plain(part)}" for part in parts
-    )
+    parts += [record.reason.message.splitlines()[0][:100]] if record and record.reason and record.reason.message else []
+    again = f", attempt {bar.attempt}" if bar.attempt > 1 else ""
+    return plain(
+        f"trial {bar.number}{again}: {duration(bar.length)} from {clock(bar.started_at.isoformat())}"
+    ) + "".join(f"<br>{plain(part)}" for part in parts)

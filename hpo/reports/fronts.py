@@ -12,6 +12,7 @@ from hpo.reports import captions
 from hpo.reports.facts import Ending, Facts, last_vector
 from hpo.reports.figures import Figure, Json, plain, value_axis
 from hpo.reports.looks import ACCENT, INFEASIBLE, LOOKS, MUTED, wants_log
+from hpo.reports.thinning import LINES, MARKS, evenly, thinned
 from hpo.reports.wording import axis, number, shown
 from hpo.trial import Direction, TrialRecord
 
@@ -45,12 +46,13 @@ def _layers(facts: Facts) -> list[Layer]:
     placed = [(trial, trial.values) for trial in facts.placed if trial.values is not None]
     broke = [(trial, trial.values) for trial in facts.infeasible if trial.values is not None]
     best = facts.recommended
+    stopped, broke = evenly(stopped, MARKS), evenly(broke, MARKS)
+    dominated = evenly([p for p in placed if p[0].number not in members], MARKS)
     layers: list[Layer] = [
         ("pruned, where it stopped", stopped,
          {"color": LOOKS[Ending.PRUNED].css, "symbol": "x", "size": 6, "opacity": 0.35}),
         ("not feasible", broke, {"color": INFEASIBLE.css, "symbol": INFEASIBLE.symbol, "size": 7, "opacity": 0.55}),
-        ("dominated", [p for p in placed if p[0].number not in members],
-         {"color": MUTED.css, "size": 7, "opacity": 0.55}),
+        ("dominated", dominated, {"color": MUTED.css, "size": 7, "opacity": 0.55}),
         ("front", [p for p in placed if p[0].number in members], {"color": LOOKS[Ending.COMPLETE].css, "size": 9}),
         ("recommended", [p for p in placed if best is not None and p[0].number == best.number],
          {"color": ACCENT.css, "symbol": "star", "size": 17}),
@@ -130,18 +132,19 @@ def parallel(facts: Facts) -> Figure:
     caption = captions.parallel(facts)
     if len(facts.placed) < 2:
         return Figure("parallel", caption)
+    placed = thinned(facts.placed, LINES, set(facts.front.numbers))
     space = facts.setting("search_space")
     names = facts.param_names[: _MOST_AXES - len(facts.goals)]
     axes = []
     for name in names:
-        column = [trial.params.get(name, _NOT_SET) for trial in facts.placed]
+        column = [trial.params.get(name, _NOT_SET) for trial in placed]
         entry = space.get(name) if isinstance(space, dict) else None
         axes.append(_axis(name, column, isinstance(entry, dict) and bool(entry.get("log"))))
     for index, goal in enumerate(facts.goals):
-        axes.append(_axis(goal.metric, [t.values[index] for t in facts.placed if t.values is not None], False))
-    firsts = [trial.values[0] * pareto.signs(facts.goals)[0] for trial in facts.placed if trial.values is not None]
-    places = sorted(set(firsts))
-    ranks = [places.index(value) / max(1, len(places) - 1) for value in firsts]
+        axes.append(_axis(goal.metric, [t.values[index] for t in placed if t.values is not None], False))
+    firsts = [trial.values[0] * pareto.signs(facts.goals)[0] for trial in placed if trial.values is not None]
+    places = {value: place for place, value in enumerate(sorted(set(firsts)))}
+    ranks = [places[value] / max(1, len(places) - 1) for value in firsts]
     trace = {
         "type": "parcoords", "dimensions": axes, "labelangle": -18, "labelside": "top",
         "line": {"color": ranks, "cmin": 0, "cmax": 1,
@@ -168,7 +171,7 @@ def _axis(name: str, column: Sequence[Any], log: bool) -> Json:
     low, high = min(numbers), max(numbers)
     if low == high:
         low, high = low - 0.5, high + 0.5
-    ticks = _log_ticks(low, high) if log else _ticks(low, high)
+    ticks = log_ticks(low, high) if log else _ticks(low, high)
     low, high = min(low, ticks[0]), max(high, ticks[-1])
     absent = low - 0.15 * (high - low)
     scaled = iter(numbers)
@@ -193,7 +196,7 @@ def _ticks(low: float, high: float) -> list[float]:
     return [float(f"{i * step:.12g}") for i in range(first, last + 1)]
 
 
-def _log_ticks(low: float, high: float) -> list[float]:
+def log_ticks(low: float, high: float) -> list[float]:
     """Decades that span [low, high], with 2 and 5 between them where there are few."""
     between = (1,) if high - low > 2.5 else (1, 2, 5)
     spots = [d + math.log10(f) for d in range(math.floor(low), math.ceil(high) + 1) for f in between]

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hpo.reports.facts import Ending, Facts, last_vector
+from hpo.reports.figures import drawn_curves
 from hpo.reports.fronts import edge_shape
 from hpo.reports.importance import Importance
 from hpo.reports.looks import ACCENT, INFEASIBLE, LOOKS, MUTED, SERIES, Look, clipped, wants_log
-from hpo.reports.timeline import Timeline
+from hpo.reports.timeline import Timeline, joined
 from hpo.reports.wording import axis, with_unit
 from hpo.trial import TrialRecord
 
@@ -154,7 +155,7 @@ def _curves(facts: Facts) -> Figure | None:
     alpha = 0.7 if len(facts.trials) <= 40 else 0.35 if len(facts.trials) <= 200 else 0.15
     for ending in (Ending.PRUNED, Ending.FAILED, Ending.RUNNING, Ending.QUEUED, Ending.COMPLETE, Ending.TIME_LIMIT,
                    Ending.EARLY):  # fmt: skip
-        curves = [c for t in facts.ended(ending) if len((c := _curve(t, metric))[0])]
+        curves = [c for t in drawn_curves(facts, ending) if len((c := _curve(t, metric))[0])]
         for x, y in curves:
             marker = "o" if len(x) == 1 else ""
             ax.plot(x, y, color=LOOKS[ending].colour, lw=1.1, alpha=alpha, marker=marker, ms=3)
@@ -253,17 +254,17 @@ def _timeline(study: str, shown: Timeline) -> Figure | None:
     if not shown.bars:
         return None
     scale, unit = shown.scale
-    lanes = len(shown.lanes)
+    lanes, drawn = len(shown.lanes), joined(shown)
     figure, (ax,) = _canvas(1, 1, 9, 2.1 + 0.42 * min(lanes, 24))
     for ending in Ending:
-        bars = [bar for bar in shown.bars if bar.ending is ending]
+        bars = [bar for bar in drawn if bar.ending is ending]
         if bars:
             ax.barh([b.lane for b in bars], [b.length / scale for b in bars], left=[b.start / scale for b in bars],
-                    color=LOOKS[ending].colour, edgecolor="white", linewidth=0.7 if len(shown.bars) < 200 else 0.1,
+                    color=LOOKS[ending].colour, edgecolor="white", linewidth=0.7 if len(drawn) < 200 else 0.1,
                     height=0.74, label=ending.value)  # fmt: skip
     ax.set_title(shortened(f"{study}: who worked when", 70))
-    for bar in shown.bars:
-        if bar.length > shown.length / 45:  # else the number is wider than its bar
+    for bar in drawn:
+        if bar.joins == 1 and bar.length > shown.length / 45:  # else the number is wider than its bar
             middle = (bar.start + bar.length / 2) / scale
             ax.text(middle, bar.lane, str(bar.number), ha="center", va="center", color="white", fontsize=8)
     for cut in shown.cuts:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import math
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import mean, stdev
 
+from hpo import costs
 from hpo.evaluation.groups import split_by_group
 from hpo.reports.facts import Ending, Facts, seconds_between
 from hpo.reports.trust import baselines_on, intervals
-from hpo.reports.wording import better, count, duration, listed, number, percent, superlative, with_unit
-from hpo.trial import Goal, TrialRecord, goal_values
-from storage.records import CONFIRM, RETRAIN
+from hpo.reports.wording import count, duration, listed, number, percent, superlative, with_unit
+from hpo.trial import TrialRecord
+from storage.records import RETRAIN
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,38 @@ def sentences(facts: Facts) -> list[str]:
     """The summary's sentences, in reading order."""
     said = [_aim(facts), _outcome(facts), _saved(facts), _failures(facts)]
     return [sentence for sentence in said if sentence]
+
+
+def status(facts: Facts) -> str:
+    """What a reader must know before any figure: that the study is not over, failed as a whole, or ran elsewhere."""
+    if facts.snapshot.study.objective == "recorded":
+        return "These trials were run elsewhere and imported: what is not shown was not recorded there."
+    running = len(facts.ended(Ending.RUNNING))
+    if running:
+        return f"Still running, with {count(running, 'trial')} at work: figures are of what had ended."
+    if facts.trials and len(facts.ended(Ending.FAILED)) == len(facts.trials):
+        return "No trial has come through, so there is no result: see what failed, and what to do next."
+    return ""
+
+
+def next_steps(facts: Facts) -> list[tuple[str, str]]:
+    """What to type where there is nothing to recommend yet."""
+    name = shlex.quote(facts.snapshot.study.name)
+    if facts.recommended is not None:
+        return []
+    if not facts.trials:
+        return [
+            ("hpo check study.yaml", "validates the study file and tries one batch"),
+            ("hpo launch study.yaml", "begins the search"),
+        ]
+    if facts.ended(Ending.RUNNING, Ending.QUEUED):
+        return [(f"hpo watch {name}", "follows it live"), (f"hpo report {name}", "makes this page again, later")]
+    if facts.ended(Ending.FAILED):
+        return []  # the section on failures says what
+    return [
+        (f"hpo show {name}", "every trial, and why it stopped"),
+        ("hpo launch study.yaml", "goes on, with a larger budget"),
+    ]
 
 
 def _aim(facts: Facts) -> str:
@@ -153,6 +186,9 @@ def cards(facts: Facts) -> list[Card]:
     worked = sum(facts.worked_s.values())
     if worked:
         each = f"{duration(worked / len(finished))} a trial" if finished else ""
+        held = costs.total(facts.costs.values())
+        if held.gpu_s:
+            each += f", {duration(held.gpu_s)} of GPUs"
         cards.append(Card("Time worked", duration(worked), each))
     return cards
 
@@ -168,90 +204,6 @@ def _result_cards(facts: Facts) -> list[Card]:
     gain = facts.hypervolume.gain_of_last(10)
     note = "" if gain is None else f"last 10 trials: +{percent(gain)}" if gain else "no gain in the last 10 trials"
     return [size, Card("Hypervolume", number(facts.hypervolume.best[-1]), note)]
-
-
-@dataclass(frozen=True)
-class Repeated:
-    """A trial run again with fresh seeds: what it promised for one goal, and what the seeds gave.
-
-    ``luck`` is how much worse the mean of the fresh seeds is than the promise, as a share
-    of the promise: above 0 the search had been lucky.
-    """
-
-    number: int | None  # the search's trial, when one has these parameters
-    goal: Goal
-    promised: float | None
-    n_seeds: int
-    mean: float
-    std: float | None
-
-    @property
-    def luck(self) -> float | None:
-        if not self.promised:
-            return None
-        gap = self.mean - self.promised if better(self.goal) == "lower" else self.promised - self.mean
-        return gap / abs(self.promised)
-
-    @property
-    def verdict(self) -> str:
-        """``luck`` in words: a share up to the whole promise, and beyond it the gap itself."""
-        if self.luck is None or self.promised is None:
-            return "–"
-        size = percent(abs(self.luck)) if abs(self.luck) <= 1 else number(abs(self.mean - self.promised))
-        return f"{size} {'worse' if self.luck > 0 else 'better'}"
-
-
-def repeated(facts: Facts, series: str) -> list[Repeated]:
-    """One row per repeated trial and goal of a series (confirm, retrain), in the order they were run."""
-    rows = []
-    for records in _by_subject(facts.snapshot.others.get(series, ())):
-        vectors = [v for record in records if (v := record.values or goal_values(facts.goals, record.metrics))]
-        origin = _origin(facts, records[0])
-        for index, goal in enumerate(facts.goals):
-            values = [vector[index] for vector in vectors if math.isfinite(vector[index])]
-            if values:
-                promised = origin.values[index] if origin and origin.values else None
-                spread = stdev(values) if len(values) > 1 else None
-                n = origin.number if origin else None
-                rows.append(Repeated(n, goal, promised, len(values), mean(values), spread))
-    return rows
-
-
-def _by_subject(records: Sequence[TrialRecord]) -> list[list[TrialRecord]]:
-    groups: dict[str, list[TrialRecord]] = {}
-    for record in sorted(records, key=lambda record: record.number):
-        key = record.params if record.subject is None else record.subject
-        groups.setdefault(json.dumps(key, sort_keys=True, default=str), []).append(record)
-    return list(groups.values())
-
-
-def _origin(facts: Facts, record: TrialRecord) -> TrialRecord | None:
-    """The search's trial that this one repeats; where it does not say, one with these parameters, front first."""
-    if record.subject is not None:
-        return facts.by_number.get(record.subject)
-    same = [trial for trial in facts.placed if trial.params == record.params]
-    return min(same, key=lambda trial: (trial.number not in facts.front.numbers, trial.number), default=None)
-
-
-def luck_sentence(facts: Facts) -> str:
-    """How much of the best confirmed promise was luck, in one sentence; empty without a confirmation."""
-    goal = facts.goals[0]
-    rows = [row for row in repeated(facts, CONFIRM) if row.goal == goal and row.luck is not None]
-    if not rows:
-        return ""
-    turn = -1 if better(goal) == "higher" else 1
-    best = min(rows, key=lambda row: turn * (row.promised or 0.0))
-    luck = best.luck or 0.0
-    if abs(luck) <= 0.005:
-        verdict = "as promised"
-    elif luck < 0:
-        verdict = f"{best.verdict}: it was no luck"
-    else:
-        verdict = f"{best.verdict}: that much of it was luck" if luck <= 1 else f"{best.verdict} than promised"
-    return (
-        f"The best {goal.metric} among the trials run again ({number(best.promised or 0.0)}, trial {best.number}) "
-        f"came out at {number(best.mean)} over {count(best.n_seeds, 'fresh seed')}, {verdict}."
-    )
 
 
 @dataclass(frozen=True)

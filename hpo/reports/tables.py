@@ -1,19 +1,23 @@
-"""The page's tables: trials, repeats, models, environment, events. Text and numbers only, no HTML."""
+"""The page's tables: trials, repeats, events. Text and numbers only, no HTML."""
 
 from __future__ import annotations
 
 import math
-import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from hpo.costs import Cost
 from hpo.reports.facts import Facts
-from hpo.reports.summary import Repeated
+from hpo.reports.promises import Repeated
 from hpo.reports.warnings import FLAGS, HEALTH, TROUBLES
-from hpo.reports.wording import clock, duration, number, shown
+from hpo.reports.wording import clock, count, duration, number, shown
 from hpo.trial import TrialRecord
+from storage.records import SEARCH
 
 _MOST_EVENTS = 500
+_MOST_ROWS = 500  # of the trial table as HTML; above it the browser makes the rows that are looked at
+FIRST_ROWS = 200  # of a paged table, written as HTML for a reader without scripts, and for paper
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,11 @@ class Cell:
     full: str = ""
     is_number: bool = False
     unfolds: bool = False  # ``full`` is text to read, not a tip
+
+    @property
+    def is_told(self) -> bool:
+        """Whether the text says what it is ordered by."""
+        return self.sort is None or self.text in (self.sort, f"{self.sort:g}" if self.is_number else None)
 
 
 @dataclass(frozen=True)
@@ -40,20 +49,42 @@ class TrialRow:
 def trial_columns(facts: Facts) -> list[str]:
     """The headings after number and state."""
     goals = [goal.metric for goal in facts.goals]
-    return ["best epoch", "epochs", *goals, "duration", "reason", *facts.param_names]
+    return ["best epoch", "epochs", *goals, "duration", *_device(facts), "reason", *facts.param_names, *_said(facts)]
+
+
+def _device(facts: Facts) -> list[str]:
+    """The heading of what devices worked, where that is not the duration itself."""
+    held = [cost for cost in facts.costs.values() if cost.device_s and cost.device_s != cost.seconds]
+    return [] if not held else ["GPU time" if any(cost.gpu_s for cost in held) else "CPU time"]
+
+
+def _said(facts: Facts) -> dict[str, dict[int, str]]:
+    """What people and programs left with single trials, by heading and number: only what there is."""
+    told = facts.snapshot.annotations
+    files: dict[int, list[str]] = {}
+    for artifact in facts.snapshot.artifacts:
+        if artifact.series == SEARCH and artifact.number is not None:
+            files.setdefault(artifact.number, []).append(artifact.filename)
+    tags = {number: ", ".join(tags) for number, tags in told.trial_tags.items() if tags}
+    notes = {number: note for number, note in told.trial_notes.items() if note.strip()}
+    named = {number: "\n".join(sorted(names)) for number, names in files.items()}
+    return {heading: found for heading, found in (("tags", tags), ("note", notes), ("files", named)) if found}
 
 
 def trial_rows(facts: Facts) -> list[TrialRow]:
     """Every trial, in number order."""
     front = set(facts.front.numbers)
     best = facts.recommended
+    said, device = _said(facts), _device(facts)
     rows = []
     for trial in facts.trials:
         values = trial.values or (None,) * len(facts.goals)
         cells = [figure(trial.best_step), figure(trial.last_step), *(figure(value) for value in values)]
         seconds = facts.worked_s.get(trial.number)
-        cells += [Cell(duration(seconds), seconds, is_number=True), _reason(trial)]
+        held = [facts.costs.get(trial.number, Cost()).device_s for _ in device]
+        cells += [Cell(duration(one), one, is_number=True) for one in (seconds, *held)] + [_reason(trial)]
         cells += [_param(trial.params.get(name, math.nan), name in trial.params) for name in facts.param_names]
+        cells += [_text(found.get(trial.number, "")) for found in said.values()]
         again = f" ({trial.attempts} attempts)" if trial.attempts > 1 else ""
         again += "" if trial.is_feasible else ", not feasible"
         ending = facts.endings[trial.number]
@@ -74,8 +105,12 @@ def figure(value: float | None) -> Cell:
 
 
 def _reason(trial: TrialRecord) -> Cell:
-    """The first line, short; the whole message unfolds."""
-    message = trial.reason.message.strip() if trial.reason else ""
+    return _text(trial.reason.message if trial.reason else "")
+
+
+def _text(text: str) -> Cell:
+    """The first line, short; the whole text unfolds."""
+    message = text.strip()
     first = (message.splitlines() or [""])[0]
     short = first if len(first) <= 56 else first[:55] + "…"
     return Cell(short, short or None, message if message != short else "", unfolds=True)
@@ -90,14 +125,35 @@ def _param(value: Any, is_set: bool) -> Cell:
     return Cell(shown(value), shown(value))
 
 
-def repeated_rows(rows: list[Repeated]) -> list[tuple[str, str, str, str, str, str]]:
-    """Trial, goal, promised, mean ± std, seeds, luck."""
+def is_paged(facts: Facts) -> bool:
+    """Whether there are too many trials for a browser to hold them all as rows."""
+    return len(facts.trials) > _MOST_ROWS
+
+
+def packed(rows: Sequence[TrialRow]) -> list[list[Any]]:
+    """Rows for ``templates/tables.js``: number, CSS class, state, mark (2 recommended, 1 on the front), cells.
+
+    A cell is its text, or text and what it is ordered by where the text does not tell.
+    """
+    return [
+        [row.number, row.slug, row.state, 2 if row.is_recommended else int(row.on_front)]
+        + [cell.text if cell.is_told else [cell.text, cell.sort] for cell in row.cells]
+        for row in rows
+    ]
+
+
+REPEATED_COLUMNS = ("trial", "goal", "promised", "mean ± std", "95 % interval of the mean", "seeds", "than promised")
+
+
+def repeated_rows(rows: list[Repeated]) -> list[tuple[str, ...]]:
+    """What repeated trials promised and gave."""
     return [
         (
             "–" if row.number is None else str(row.number),
             row.goal.metric,
             number(row.promised),
             spread(row.mean, row.std),
+            "–" if row.interval is None else f"{number(row.interval[0])} to {number(row.interval[1])}",
             str(row.n_seeds),
             row.verdict,
         )
@@ -125,15 +181,14 @@ def events(facts: Facts) -> tuple[list[tuple[str, str, str, str]], int]:
     return rows, len(found) - len(kept)
 
 
-def commands(facts: Facts) -> list[tuple[str, str]]:
-    """How to come back to this: a command, and what it does."""
-    name = shlex.quote(facts.snapshot.study.name)
-    told = [("hpo launch study.yaml", "runs the study file below, or goes on with it")]
-    pick = f" --pick {shlex.quote(facts.policy)}" if isinstance(facts.policy, str) else ""
-    told.append((f"hpo best {name}{pick}", "the recommended trial, and how much of it was luck"))
-    if len(facts.goals) > 1:
-        told.append((f"hpo front {name}", "every trial on the front"))
-    if facts.recommended is not None:
-        retrain = f"hpo retrain {name} --trial {facts.recommended.number}"
-        told.append((retrain, "trains it again with several seeds, on the full budget"))
-    return [*told, (f"hpo report {name} --out report", "makes this page again")]
+def files(facts: Facts) -> tuple[list[tuple[str, ...]], str]:
+    """The artifacts of the study, the newest first, and how much they are."""
+    kept = sorted(facts.snapshot.artifacts, key=lambda artifact: artifact.created_at, reverse=True)
+    rows: list[tuple[str, ...]] = []
+    for artifact in kept[:_MOST_EVENTS]:
+        where = "" if artifact.series == SEARCH else f"{artifact.series} "
+        who = "study" if artifact.number is None else f"{where}trial {artifact.number}"
+        rows.append((who, artifact.filename, artifact.kind, f"{artifact.bytes / 2**20:.2f} MB", artifact.place))
+    size = sum(artifact.bytes for artifact in kept) / 2**20
+    hidden = f"; the newest {len(rows)} are listed" if len(kept) > len(rows) else ""
+    return rows, f"{count(len(kept), 'file')}, {number(size)} MB in all{hidden}."

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from hpo.reports.facts import Ending, Facts
+from hpo.reports.thinning import MARKS
 from hpo.reports.wording import moment
 from hpo.trial import TrialState
 
@@ -29,6 +30,7 @@ class Bar:
     start: float
     length: float
     started_at: datetime
+    joins: int = 1  # stretches of work in it: several too short to be told apart are drawn as one
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,34 @@ class Timeline:
     @property
     def scale(self) -> tuple[float, str]:
         """Seconds per axis unit, and the unit's name."""
-        return (1.0, "s") if self.length < 180 else (60.0, "min") if self.length < 3 * 3600 else (3600.0, "h")
+        return time_scale(self.length)
+
+
+def time_scale(seconds: float) -> tuple[float, str]:
+    """Seconds per unit of an axis of this length, and the unit's name."""
+    return (1.0, "s") if seconds < 180 else (60.0, "min") if seconds < 3 * 3600 else (3600.0, "h")
+
+
+def joined(shown: Timeline) -> list[Bar]:
+    """The bars as they are drawn: with very many, short neighbours on a lane are joined.
+
+    A joined bar ends as most of its time did.
+    """
+    if len(shown.bars) <= MARKS:
+        return list(shown.bars)
+    pixel = shown.length * len(shown.lanes) / MARKS
+    groups: dict[tuple[int, int], list[Bar]] = {}
+    for bar in shown.bars:
+        groups.setdefault((bar.lane, int(bar.start / pixel) if bar.length < pixel else -1 - bar.number), []).append(bar)
+    return [_join(bars) for bars in groups.values()]
+
+
+def _join(bars: Sequence[Bar]) -> Bar:
+    worked: dict[Ending, float] = {}
+    for bar in bars:
+        worked[bar.ending] = worked.get(bar.ending, 0.0) + bar.length
+    most = max(worked, key=lambda ending: worked[ending])
+    return replace(bars[0], ending=most, length=sum(worked.values()), joins=len(bars))
 
 
 @dataclass(frozen=True)
@@ -98,7 +127,9 @@ def _spans(facts: Facts) -> list[_Span]:
     rows = [(a.number, a.attempt, a.worker, a.started_at, a.ended_at, a.ended_how) for a in facts.snapshot.attempts]
     if not rows:
         rows = [(t.number, t.attempts, t.worker, t.started_at, t.finished_at, None) for t in facts.trials]
-    last = {number: max(r[1] for r in rows if r[0] == number) for number in {r[0] for r in rows}}
+    last: dict[int, int] = {}
+    for row in rows:
+        last[row[0]] = max(row[1], last.get(row[0], 0))
     now = max((at for row in rows for at in (moment(row[3]), moment(row[4])) if at), default=None)
     spans = []
     for number, attempt, worker, started_at, ended_at, how in rows:

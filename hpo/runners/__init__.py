@@ -12,7 +12,7 @@ import hpo.runners
 from hpo.errors import UnknownName
 
 FILES = {"inline": "inline", "ray": "ray_tune"}
-_SHARED = {"worker", "limits", "address"}  # what runners have in common
+_SHARED = {"worker", "trial_log", "limits", "address"}  # what runners have in common
 
 
 @dataclass(frozen=True)

@@ -1,40 +1,52 @@
 """Every use case as one function; the only room where the concrete parts are put together."""
 
+from hpo.service.annotating import annotate, tag
+from hpo.service.browsing import dashboard
 from hpo.service.checkpoints import export_checkpoint
+from hpo.service.comparing import compare, write_comparison
 from hpo.service.databases import Examination, Upgraded, backup_database, check_database, upgrade_database
 from hpo.service.exchanging import Exported, Imported, export_trials, import_trials
 from hpo.service.keeping import delete, make_data
-from hpo.service.looking import choose, dashboard, get_trial, plot_run, report, snapshot, summaries
+from hpo.service.logs import Happening, happenings, trial_log
+from hpo.service.looking import choose, get_trial, plot_run, report, snapshot, summaries
 from hpo.service.preflighting import preflight, suggested_budget
 from hpo.service.pruning import Why, why
 from hpo.service.rerunning import Rerun, rerun
-from hpo.service.running import Launched, check, launch
+from hpo.service.retention import Pruning, prune_artifacts
+from hpo.service.running import Launched, StudyText, check, launch
 from hpo.service.shipping import Retrained, export, retrain, verify
 from hpo.service.simulating import Comparison, Preview, compare_pruners, preview
 from hpo.service.stopping import Stopping, stop
 from hpo.service.strategies import narrow
 from hpo.service.training import Trained, TrainOrder, run_name, train
 from hpo.service.validating import Validated, validate
+from hpo.service.watching import Watched, watch
 
 __all__ = [
     "Comparison",
     "Examination",
     "Exported",
+    "Happening",
     "Imported",
     "Launched",
     "Preview",
+    "Pruning",
     "Rerun",
     "Retrained",
     "Stopping",
+    "StudyText",
     "TrainOrder",
     "Trained",
     "Upgraded",
     "Validated",
+    "Watched",
     "Why",
+    "annotate",
     "backup_database",
     "check",
     "check_database",
     "choose",
+    "compare",
     "compare_pruners",
     "dashboard",
     "delete",
@@ -42,6 +54,7 @@ __all__ = [
     "export_checkpoint",
     "export_trials",
     "get_trial",
+    "happenings",
     "import_trials",
     "launch",
     "make_data",
@@ -49,6 +62,7 @@ __all__ = [
     "plot_run",
     "preflight",
     "preview",
+    "prune_artifacts",
     "report",
     "rerun",
     "retrain",
@@ -57,9 +71,13 @@ __all__ = [
     "stop",
     "suggested_budget",
     "summaries",
+    "tag",
     "train",
+    "trial_log",
     "upgrade_database",
     "validate",
     "verify",
+    "watch",
     "why",
+    "write_comparison",
 ]

@@ -1,8 +1,8 @@
-"""Use cases that only look: lists, snapshots, the best trial, reports, the dashboard."""
+"""Use cases that only look: lists, snapshots, the best trial, reports."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -19,10 +19,17 @@ from storage.records import RETRAIN, SEARCH, Snapshot, StudySummary
 from storage.studies import Studies
 
 
-def summaries(storage: str) -> list[StudySummary]:
-    """One summary per study of a database."""
+def summaries(storage: str, tag: str | None = None) -> list[StudySummary]:
+    """One summary per study of a database, or per study that has ``tag``.
+
+    Raises:
+        UnknownName: no study has it.
+    """
     with Database(storage) as database:
-        return Studies(database).summaries()
+        found = Studies(database).summaries()
+    if tag is not None and not any(tag in summary.tags for summary in found):
+        raise UnknownName("tag", tag, {known for summary in found for known in summary.tags})
+    return [summary for summary in found if tag is None or tag in summary.tags]
 
 
 def snapshot(storage: str, name: str, *, curves: bool = True) -> Snapshot:
@@ -135,23 +142,6 @@ def _usual_number(found: Snapshot, series: str) -> int:
     if not has_completed(found):
         return 0
     return choose_from(found, StudySpec.parse(found.study.spec_yaml, found.study.name), None, ()).number
-
-
-def dashboard(storage: str, port: int, ready: Callable[[str], None]) -> None:
-    """Serve optuna-dashboard for a storage on loopback until interrupted.
-
-    Raises:
-        UserError: there is no such database, or the port is taken.
-    """
-    with Database(storage):
-        pass  # told in our words, and before anything is served
-    import optuna_dashboard
-
-    ready(f"http://127.0.0.1:{port}/dashboard")
-    try:
-        optuna_dashboard.run_server(storage, host="127.0.0.1", port=port)
-    except OSError as error:
-        raise UserError(f"Cannot serve on port {port}: {error.strerror}. Try --port with another.") from error
 
 
 def get_trial(found: Snapshot, number: int) -> TrialRecord:

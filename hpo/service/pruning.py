@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from hpo import costs
+from hpo.costs import Cost
 from hpo.service.looking import get_trial, snapshot
 from hpo.trial import Goal, StopKind, TrialRecord, TrialState
 from storage.records import SEARCH, AttemptRecord, EventRecord
@@ -25,6 +27,7 @@ class Why:
     judged: Mapping[str, Any] | None
     attempts: tuple[AttemptRecord, ...]
     events: tuple[EventRecord, ...]
+    cost: Cost  # over all its attempts
 
 
 def why(storage: str, name: str, number: int) -> Why:
@@ -44,4 +47,5 @@ def why(storage: str, name: str, number: int) -> Why:
         judged[-1] if judged and trial.state is TrialState.PRUNED else None,
         tuple(attempt for attempt in found.attempts if attempt.number == number),
         tuple(event for event in events if event.kind != StopKind.PRUNED),
+        costs.of_trials(found).get(number, Cost()),
     )

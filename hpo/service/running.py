@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from hpo import mirror
+from hpo import mirror, tracking
 from hpo.choice import Choice
 from hpo.creation import create_or_check
 from hpo.interrupt import Interrupt
@@ -27,6 +27,15 @@ MakeListeners = Callable[[Plan, Sequence[TrialRecord]], Sequence[Listener]]
 
 
 def _nothing(session: Session) -> None: ...
+
+
+@dataclass(frozen=True)
+class StudyText:
+    """A study file that lies nowhere: its text, what errors call it, and the folder of the user's own modules."""
+
+    text: str
+    source: str
+    folder: str
 
 
 @dataclass(frozen=True)
@@ -53,11 +62,13 @@ def check(path: Path) -> Plan:
         UserError: something in the file is wrong.
     """
     spec, _ = StudySpec.load(path)
-    return resolve(spec, str(path), str(path.resolve().parent))
+    plan = resolve(spec, str(path), str(path.resolve().parent))
+    tracking.require(spec.tracking)
+    return plan
 
 
 def launch(
-    path: Path,
+    path: Path | StudyText,
     *,
     storage: str,
     runs: Path,
@@ -84,8 +95,14 @@ def launch(
         RunnerFailed: the runner broke; the study can be launched again.
         KeyboardInterrupt: ``interrupt`` was requested before the study was made.
     """
-    spec, text = StudySpec.load(path)
-    plan = resolve(spec, str(path), str(path.resolve().parent))
+    if isinstance(path, StudyText):
+        text, source, folder = path.text, path.source, path.folder
+        spec = StudySpec.parse(text, source)
+    else:
+        spec, text = StudySpec.load(path)
+        source, folder = str(path), str(path.resolve().parent)
+    plan = resolve(spec, source, folder)
+    tracking.require(spec.tracking)
     check_runner(plan, runner, workers, ray_address)
     prepare = (
         _nothing

@@ -24,6 +24,7 @@ from hpo.session import open_session, stored_plan
 from hpo.study import FixedJobs, FixedRun, make_job
 from hpo.trial import Metrics, TrialRecord
 from objectives import registry
+from objectives.adopted import Adopted
 from objectives.base import TrainingObjective
 from storage import codec
 from storage.database import Database
@@ -128,6 +129,11 @@ def export(
         shipped = retrained.shipped
         job = make_job(plan, shipped, RETRAIN, Path(study.folder))
         objective = registry.find(plan.spec.objective, plan.import_from)
+        if isinstance(objective, Adopted):
+            raise UserError(
+                f"{plan.spec.objective} trains with its own code, and its model is where that code keeps it: "
+                "hpo exports what its own trainer trained. docs/adopt.md tells how to move on to that."
+            )
         if not isinstance(objective, TrainingObjective):
             raise UserError(f"{plan.spec.objective} trains no model, so there is nothing to export.")
         bundle = export_model(

@@ -24,6 +24,7 @@ from hpo.trial import (
 )
 from objectives.analytic.functions import FUNCTIONS, Function
 from objectives.base import DataFacts, Objective
+from objectives.given import known_fields
 from search_spaces import Float, SearchSpace
 
 Bounds = Sequence[tuple[float, float]]
@@ -54,9 +55,7 @@ class Analytic(Objective):
         return SearchSpace({f"x{i}": Float(low, high) for i, (low, high) in enumerate(bounds)})
 
     def check_data(self, data: Mapping[str, Any]) -> DataFacts:
-        for field in data:
-            if field not in _DEFAULTS:
-                raise DataError(f"data: {UnknownName('field', field, _DEFAULTS)}")
+        known_fields(data, _DEFAULTS)
         function, dims = _function(data)
         for field in ("noise", "epoch_s", "jitter"):
             value = data.get(field, 0.0)

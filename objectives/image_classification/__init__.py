@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from hpo.errors import UnknownName
 from hpo.training.conditions import Condition
 from hpo.training.health import Rule
 from hpo.trial import Direction, Job, Metric, Metrics, Params
 from objectives.base import DataFacts, TrainingObjective
+from objectives.given import known_options
 from search_spaces import SearchSpace
 
 if TYPE_CHECKING:
@@ -139,9 +139,7 @@ class ImageClassification(TrainingObjective):
         """
         from objectives.image_classification.maker import make
 
-        for name in options:
-            known = ("seed", "records", "side_px", "broken", "progress")
-            raise UnknownName("option of image_classification's maker", name, known)
+        known_options("image_classification", options, ("seed", "records", "side_px", "broken", "progress"))
         return make(out, seed, records=records, side_px=side_px, broken=broken, progress=progress).path
 
     def baseline_names(self, data: Mapping[str, Any]) -> tuple[str, ...]:

@@ -21,10 +21,10 @@ from objectives.image_classification import index
 from objectives.image_classification.fields import Fields, checked
 from objectives.image_classification.listing import Found, list_images
 from objectives.image_classification.pictures import Verdict
+from objectives.offenders import MIN_PER_CLASS, SHOWN, listed, small_classes
 
 SHARES = (0.8, 0.1, 0.1)  # to train, to validate, held out
-MIN_PER_CLASS = 3  # different images: one for each part
-SHOWN, SHOWN_IN_REPORT = 5, 50
+SHOWN_IN_REPORT = 50
 
 
 @dataclass(frozen=True, eq=False)  # one object for one state of a folder: caches compare it by identity
@@ -84,7 +84,7 @@ class Images:
         if self.contradicting:
             told.append(
                 f"{len(self.contradicting)} images have the same pixels as one of another class: "
-                f"{_listed(self.contradicting)}. All but one of each are mislabelled."
+                f"{listed(self.contradicting)}. All but one of each are mislabelled."
             )
         return told
 
@@ -163,7 +163,7 @@ def offenders(left_out: Mapping[str, Verdict], shown: int = SHOWN) -> str:
     kinds = Counter(verdict.kind for verdict in left_out.values())
     counted = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
     named = [f"{path} ({verdict.fault})" for path, verdict in left_out.items()]
-    return f"{counted}; {_listed(named, shown)}"
+    return f"{counted}; {listed(named, shown)}"
 
 
 @lru_cache(maxsize=2)
@@ -194,16 +194,10 @@ def _refuse(images: Images, max_bad_share: float) -> None:
             f"{root}: {len(images.left_out)} of {seen} images are broken ({len(images.left_out) / seen:.2%}), above "
             f"max_bad_share ({max_bad_share:g}): {offenders(images.left_out)}. Mend or delete them, or raise it."
         )
-    different = np.unique(np.stack([images.labels.astype(np.str_), images.digests]), axis=1)[0].astype(int)
-    per_class = np.bincount(different, minlength=len(images.classes))
-    few = [f"{name} ({count})" for name, count in zip(images.classes, per_class, strict=True) if count < MIN_PER_CLASS]
+    labels = np.array(images.classes)[images.labels].tolist()
+    few = small_classes(images.classes, labels, images.digests.tolist())
     if few:
         raise DataError(
             f"{root}: every class must have {MIN_PER_CLASS} different images or more; {len(few)} of "
-            f"{len(images.classes)} have fewer: {_listed(few)}. Add some, or remove those folders."
+            f"{len(images.classes)} have fewer: {listed(few)}. Add some, or remove those folders."
         )
-
-
-def _listed(names: list[str], shown: int = SHOWN) -> str:
-    more = f" and {len(names) - shown} more" if len(names) > shown else ""
-    return ", ".join(names[:shown]) + more

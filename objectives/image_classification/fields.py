@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from importlib.util import find_spec
@@ -11,6 +10,7 @@ from typing import Any
 
 from hpo.errors import DataError, UnknownName
 from hpo.training.weights import FORMATS
+from objectives.given import is_whole, known_fields, require, sha256_of
 from objectives.image_classification.presets import NORMALISATIONS, PRESETS, TIMM
 
 PRETRAINED = "pretrained"  # the weights that come with a model's own folder or hub page
@@ -39,8 +39,7 @@ class Fields:
         """What makes another study of it, besides the images: weights by their content."""
         content = self.weights
         if self.weights not in (None, PRETRAINED):
-            with Path(str(self.weights)).open("rb") as file:
-                content = hashlib.file_digest(file, "sha256").hexdigest()
+            content = sha256_of(str(self.weights))
         return {
             "model": self.model,
             "weights": content,
@@ -56,33 +55,21 @@ def checked(data: Mapping[str, Any]) -> Fields:
     Raises:
         DataError: a field is unknown, of another type, out of range, or needs what is absent.
     """
-    known = tuple(field.name for field in fields(Fields))
-    for name in data:
-        if name not in known:
-            raise DataError(f"data: {UnknownName('field', name, known)}")
+    known_fields(data, [field.name for field in fields(Fields)])
     values: dict[str, Any] = {name: str(value) if isinstance(value, Path) else value for name, value in data.items()}
     found = Fields(**values)
-    _require(isinstance(found.path, str) and found.path != "", "path", "name a folder of class folders", found.path)
-    _require(isinstance(found.model, str) and found.model != "", "model", "be the name of a model", found.model)
-    _require(found.normalise in NORMALISATIONS, "normalise", f"be one of {', '.join(NORMALISATIONS)}", found.normalise)
-    _require(isinstance(found.flip, bool), "flip", "be true or false", found.flip)
+    require(isinstance(found.path, str) and found.path != "", "path", "name a folder of class folders", found.path)
+    require(isinstance(found.model, str) and found.model != "", "model", "be the name of a model", found.model)
+    require(found.normalise in NORMALISATIONS, "normalise", f"be one of {', '.join(NORMALISATIONS)}", found.normalise)
+    require(isinstance(found.flip, bool), "flip", "be true or false", found.flip)
     is_share = isinstance(found.max_bad_share, (int, float)) and not isinstance(found.max_bad_share, bool)
-    _require(is_share and 0 <= found.max_bad_share < 1, "max_bad_share", "be in [0, 1)", found.max_bad_share)
-    _require(_is_whole(found.cache_mb, 0, 10**6), "cache_mb", "be a whole number from 0", found.cache_mb)
+    require(is_share and 0 <= found.max_bad_share < 1, "max_bad_share", "be in [0, 1)", found.max_bad_share)
+    require(is_whole(found.cache_mb, 0, 10**6), "cache_mb", "be a whole number from 0", found.cache_mb)
     size = found.image_size
-    _require(size is None or _is_whole(size, 10, 4096), "image_size", "be a whole number from 10 to 4096 px", size)
+    require(size is None or is_whole(size, 10, 4096), "image_size", "be a whole number from 10 to 4096 px", size)
     _check_model(found)
     _check_weights(found)
     return found
-
-
-def _require(holds: bool, name: str, rule: str, value: object) -> None:
-    if not holds:
-        raise DataError(f"data: {name} must {rule}; got {value!r}.")
-
-
-def _is_whole(value: object, low: int, high: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
 
 
 def _check_model(found: Fields) -> None:

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from hpo.errors import UnknownName
 from hpo.training.conditions import Condition
 from hpo.training.health import COMMON, Rule
 from hpo.trial import Direction, Job, Metric, Metrics, Params
 from objectives.base import TRAINER_METRICS, DataFacts, TrainingObjective, UsualBudget
+from objectives.given import known_options
 from search_spaces import SearchSpace
 
 if TYPE_CHECKING:
@@ -161,8 +161,7 @@ class LanguageModeling(TrainingObjective):
         """
         from objectives.language_modeling.maker import make
 
-        for name in options:
-            raise UnknownName("option of language_modeling's maker", name, ("seed", "records", "progress"))
+        known_options("language_modeling", options, ("seed", "records", "progress"))
         return make(out, records, seed, progress=progress)
 
     def baseline_names(self, data: Mapping[str, Any]) -> tuple[str, ...]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -21,7 +20,7 @@ from hpo.errors import DataError
 from hpo.evaluation.splits import fold_rows, grouped_split
 from hpo.trial import derive_seed
 from objectives.language_modeling.fields import Fields, checked
-from objectives.language_modeling.texts import Document, read
+from objectives.language_modeling.texts import Document, near, read
 from objectives.language_modeling.tokens import embedding_rows, tokenizer_for
 
 if TYPE_CHECKING:
@@ -78,7 +77,7 @@ def corpus(data: Mapping[str, Any], data_seed: int, fold: tuple[int, int] | None
 
 def split(found: Sequence[Document], data_seed: int, fold: tuple[int, int] | None = None) -> dict[str, np.ndarray]:
     """The numbers of the texts in each part; near copies (but for case, digits and spaces) stay together."""
-    groups = np.array([_near(document.text) for document in found])
+    groups = np.array([near(document.text) for document in found])
     strata = np.array([document.label or "" for document in found])
     train, validation, test = grouped_split(groups, strata, SHARES, data_seed)
     if fold is not None:
@@ -98,10 +97,6 @@ def fingerprint(found: Sequence[Document], fields: Fields) -> str:
     for document in found:
         digest.update(json.dumps([document.id, document.text, document.label, document.target]).encode())
     return digest.hexdigest()
-
-
-def _near(text: str) -> str:
-    return hashlib.sha1(re.sub(r"[\d\s]+", " ", text.lower()).encode(), usedforsecurity=False).hexdigest()
 
 
 def _state(fields: Fields) -> tuple[tuple[str, int, int], ...]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from hpo.errors import DataError, UnknownName
 from hpo.training.weights import FORMATS
+from objectives.given import is_whole, known_fields, require
 from objectives.language_modeling.presets import DROPOUTS, PRESETS, TASKS, Task, task_of
 
 PRETRAINED = "pretrained"
@@ -98,22 +99,18 @@ def checked(data: Mapping[str, Any]) -> Fields:
     Raises:
         DataError: a field is unknown, of another type, out of range, or does not go with another.
     """
-    known = tuple(field.name for field in fields(Fields))
-    for name in data:
-        if name not in known:
-            raise DataError(f"data: {UnknownName('field', name, known)}")
+    known_fields(data, [field.name for field in fields(Fields)])
     given: dict[str, Any] = {name: str(value) if isinstance(value, Path) else value for name, value in data.items()}
     if given.get("dataset") is not None and given.get("path") == PATH:
         given["path"] = None
     found = Fields(**given)
     for name, least in _NUMBERS.items():
         value = getattr(found, name)
-        _require(isinstance(value, int) and not isinstance(value, bool) and value >= least, name,
-                 f"be a whole number of at least {least}", value)  # fmt: skip
+        require(is_whole(value, least), name, f"be a whole number of at least {least}", value)
     for name in ("text_column", "label_column", "target_column", "model"):
-        _require(isinstance(getattr(found, name), str), name, "be a text", getattr(found, name))
-    _require(found.task is None or found.task in TASKS, "task", f"be one of {', '.join(TASKS)}", found.task)
-    _require(found.max_length >= found.min_tokens, "max_length", f"be at least min_tokens, {found.min_tokens}",
+        require(isinstance(getattr(found, name), str), name, "be a text", getattr(found, name))
+    require(found.task is None or found.task in TASKS, "task", f"be one of {', '.join(TASKS)}", found.task)
+    require(found.max_length >= found.min_tokens, "max_length", f"be at least min_tokens, {found.min_tokens}",
              found.max_length)  # fmt: skip
     _check_source(found)
     for package in ("transformers", "datasets"):
@@ -123,20 +120,15 @@ def checked(data: Mapping[str, Any]) -> Fields:
     return found
 
 
-def _require(holds: bool, name: str, rule: str, value: object) -> None:
-    if not holds:
-        raise DataError(f"data: {name} must {rule}; got {value!r}.")
-
-
 def _check_source(found: Fields) -> None:
     if (found.path is None) == (found.dataset is None):
         raise DataError("data: give either path (a file or folder of texts) or dataset ({name, config, split}).")
     if found.path is not None:
-        _require(isinstance(found.path, str) and found.path != "", "path", "name a file or folder", found.path)
+        require(isinstance(found.path, str) and found.path != "", "path", "name a file or folder", found.path)
         return
     parts = ("name", "config", "split")
     given = found.dataset
-    _require(isinstance(given, Mapping) and "name" in given, "dataset", "be a mapping with a name", given)
+    require(isinstance(given, Mapping) and "name" in given, "dataset", "be a mapping with a name", given)
     for name in given or {}:
         if name not in parts:
             raise DataError(f"data: {UnknownName('field of dataset', name, parts)}")

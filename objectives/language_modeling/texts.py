@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hpo.errors import DataError
 from objectives.language_modeling.fields import Fields
+from objectives.offenders import MIN_PER_CLASS, listed, small_classes
 
 KINDS = (".txt", ".md", ".csv", ".jsonl", ".json", ".parquet")
 STREAMED_BELOW = 10_000  # of a hub's data set, samples asked for
 FEWEST = 20
-_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -32,20 +34,35 @@ def read(fields: Fields) -> list[Document]:
 
     Raises:
         DataError: a file is missing, empty or unreadable, lacks a column, or holds what is
-            no text; with the file, the rows and their count. Or there are too few, or one class.
+            no text; with the file, the rows and their count. Or there are too few, one class,
+            or a class with fewer than ``MIN_PER_CLASS`` different texts.
     """
     found = _from_hub(fields) if fields.dataset is not None else _from_files(Path(str(fields.path)), fields)
     if len(found) < FEWEST:
         where = fields.path or fields.dataset
         raise DataError(f"{where}: at least {FEWEST} texts are needed for three parts; there are {len(found)}.")
     if fields.goal == "classification":
-        classes = {document.label for document in found}
-        if len(classes) < 2:
-            raise DataError(
-                f"{fields.path or fields.dataset}: the column {fields.label_column!r} must have two classes or more; "
-                f"all {len(found)} texts have {classes.pop()!r}."
-            )
+        _check_classes(found, fields)
     return found
+
+
+def near(text: str) -> str:
+    """What near copies of a text have in common: they differ only in case, digits and spaces."""
+    return hashlib.sha1(re.sub(r"[\d\s]+", " ", text.lower()).encode(), usedforsecurity=False).hexdigest()
+
+
+def _check_classes(found: Sequence[Document], fields: Fields) -> None:
+    labels = [str(document.label) for document in found]
+    classes = sorted(set(labels))
+    column = f"{fields.path or fields.dataset}: the column {fields.label_column!r}"
+    if len(classes) < 2:
+        raise DataError(f"{column} must have two classes or more; all {len(found)} texts have {classes[0]!r}.")
+    few = small_classes(classes, labels, (near(document.text) for document in found))
+    if few:
+        raise DataError(
+            f"{column} must have {MIN_PER_CLASS} different texts or more of every class; {len(few)} of {len(classes)} "
+            f"classes have fewer: {listed(few)}. Add some, put classes together, or drop those rows."
+        )
 
 
 def _from_files(path: Path, fields: Fields) -> list[Document]:
@@ -181,10 +198,9 @@ def _documents(
             continue
         found.append(Document(id=str(row.get("id", f"{file.name}:{place}")), **values))  # type: ignore[arg-type]
     if bad:
-        more = f" and {len(bad) - _SHOWN} more" if len(bad) > _SHOWN else ""
         raise DataError(
             f"{file}: every row needs a text that is not empty in {' and '.join(columns.values())}; "
-            f"{len(bad)} have none: {', '.join(bad[:_SHOWN])}{more}. Mend or drop them."
+            f"{len(bad)} have none: {listed(bad)}. Mend or drop them."
         )
     if not found and wanted > 0:
         raise DataError(f"{file}: there is no text in it.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from hpo.errors import DataError, UnknownName
 from hpo.training.weights import FORMATS
+from objectives.given import is_whole, known_fields, require, sha256_of
 from objectives.multimodal.presets import PARTS, PRESETS, Preset
 
 
@@ -34,8 +34,7 @@ class Fields:
         """What makes another study of it, besides the planets: weights by their content."""
         told = {**asdict(self), "path": None, "min_planets": None, "max_nodes": None}
         if self.weights is not None:
-            with Path(self.weights).open("rb") as file:
-                told["weights"] = hashlib.file_digest(file, "sha256").hexdigest()
+            told["weights"] = sha256_of(self.weights)
         return told
 
 
@@ -45,23 +44,19 @@ def checked(data: Mapping[str, Any]) -> Fields:
     Raises:
         DataError: a field is unknown, of another type or out of range.
     """
-    known = tuple(field.name for field in fields(Fields))
-    for name in data:
-        if name not in known:
-            raise DataError(f"data: {UnknownName('field', name, known)}")
+    known_fields(data, [field.name for field in fields(Fields)])
     path = data.get("path", Fields.path)
-    _require(isinstance(path, (str, Path)) and str(path) != "", "path", "name a folder of planets", path)
+    require(isinstance(path, (str, Path)) and str(path) != "", "path", "name a folder of planets", path)
     preset = data.get("preset", Fields.preset)
-    _require(isinstance(preset, str) and preset in PRESETS, "preset", f"be one of {', '.join(PRESETS)}", preset)
+    require(isinstance(preset, str) and preset in PRESETS, "preset", f"be one of {', '.join(PRESETS)}", preset)
     modalities = _parts("modalities", data.get("modalities", PARTS))
-    _require(bool(modalities), "modalities", f"name at least one of {', '.join(PARTS)}", data.get("modalities"))
+    require(bool(modalities), "modalities", f"name at least one of {', '.join(PARTS)}", data.get("modalities"))
     freeze = _parts("freeze", data.get("freeze", ()))
     absent = [part for part in freeze if part not in modalities]
-    _require(not absent, "freeze", f"name parts that are among the modalities, {', '.join(modalities)}", absent)
+    require(not absent, "freeze", f"name parts that are among the modalities, {', '.join(modalities)}", absent)
     for name in ("min_planets", "max_nodes"):
         value = data.get(name, getattr(Fields, name))
-        is_whole = isinstance(value, int) and not isinstance(value, bool)
-        _require(is_whole and value >= 1, name, "be a whole number of at least 1", value)
+        require(is_whole(value, 1), name, "be a whole number of at least 1", value)
     found = {**data, "path": str(path), "modalities": modalities, "freeze": freeze}
     weights = data.get("weights")
     if weights is not None:
@@ -69,25 +64,20 @@ def checked(data: Mapping[str, Any]) -> Fields:
     return Fields(**found)
 
 
-def _require(holds: bool, name: str, rule: str, value: object) -> None:
-    if not holds:
-        raise DataError(f"data: {name} must {rule}; got {value!r}.")
-
-
 def _parts(name: str, value: object) -> tuple[str, ...]:
     """Names of parts, each once, in the order of ``PARTS``."""
-    _require(isinstance(value, (list, tuple)), name, f"be a list of {', '.join(PARTS)}", value)
+    require(isinstance(value, (list, tuple)), name, f"be a list of {', '.join(PARTS)}", value)
     given = list(value)  # type: ignore[call-overload]
     for one in given:
         if one not in PARTS:
             raise DataError(f"data: {name}: {UnknownName('part', str(one), PARTS)}")
-    _require(len(set(given)) == len(given), name, "name each part once", value)
+    require(len(set(given)) == len(given), name, "name each part once", value)
     return tuple(part for part in PARTS if part in given)
 
 
 def _checked_weights(value: object) -> str:
     is_path = isinstance(value, (str, Path)) and Path(value).suffix in FORMATS
-    _require(is_path, "weights", f"be a file that ends in {', '.join(FORMATS)}", value)
+    require(is_path, "weights", f"be a file that ends in {', '.join(FORMATS)}", value)
     path = Path(str(value))
     try:
         with path.open("rb"):

@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 
 from hpo import durable
-from hpo.errors import DataError, UnknownName
+from hpo.errors import DataError
+from objectives.given import is_whole, known_options
 from objectives.multimodal.format import CUBES, TABLE, TOKENIZER, schema
 from objectives.multimodal.planets import CLASSES, coordinates, observe, vocabulary
 from objectives.multimodal.words import write_tokenizer
@@ -86,11 +87,10 @@ def make(out: str | Path, seed: int, *, progress: bool = True, **options: int) -
         DataError: a number is out of its ``BOUNDS``, ``out`` or its parts come from another
             recipe, or nothing can be written there (no room, no permission).
     """
+    known_options("multimodal", options, BOUNDS)
     for name, value in {"seed": seed, **options}.items():
-        if name not in BOUNDS:
-            raise UnknownName("option of multimodal's maker", name, BOUNDS)
         low, high = BOUNDS[name]
-        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+        if not is_whole(value, low, high):
             raise DataError(f"{name} must be a whole number from {low} to {high}; got {value!r}.")
     path, recipe = Path(out), Recipe(seed, **options)
     try:

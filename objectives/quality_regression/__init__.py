@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from hpo.errors import UnknownName
 from hpo.training.conditions import Condition
 from hpo.training.health import COMMON, Rule
 from hpo.trial import Direction, Job, Metric, Metrics, Params
 from objectives.base import DataFacts, TrainingObjective
+from objectives.given import known_options
 from search_spaces import SearchSpace
 
 if TYPE_CHECKING:
@@ -137,9 +137,8 @@ class QualityRegression(TrainingObjective):
         """
         from objectives.quality_regression.maker import make
 
-        for name in options:
-            known = ("seed", "records", "settings_per_logo", "workers", "progress")
-            raise UnknownName("option of quality_regression's maker", name, known)
+        known = ("seed", "records", "settings_per_logo", "workers", "progress")
+        known_options("quality_regression", options, known)
         return make(out, records, seed, settings_per_logo=settings_per_logo, workers=workers, progress=progress).path
 
     def baseline_names(self, data: Mapping[str, Any]) -> tuple[str, ...]:

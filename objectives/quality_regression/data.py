@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from hpo.errors import DataError, UnknownName
+from hpo.errors import DataError
 from hpo.evaluation.splits import fold_rows, grouped_split
 from hpo.trial import derive_seed
+from objectives.given import is_whole, known_fields, require
 from objectives.quality_regression import formats
 
 TYPES = ("simple", "text", "gradient", "complex")
@@ -72,14 +73,10 @@ def load(data: Mapping[str, Any]) -> Records:
         DataError: an unknown field, a file that is missing, unreadable or of another form,
             or records that break a rule; with their count and the first offenders.
     """
-    for name in data:
-        if name not in _FIELDS:
-            raise DataError(f"data: {UnknownName('field', name, _FIELDS)}")
+    known_fields(data, _FIELDS)
     least = data.get("min_records", MIN_RECORDS)
-    if not isinstance(least, int) or isinstance(least, bool) or least < 1:
-        raise DataError(f"data: min_records must be a whole number of at least 1; got {least!r}.")
-    if not isinstance(data.get("path"), (str, Path)):
-        raise DataError(f"data: path must name a Parquet or npz file; got {data.get('path')!r}.")
+    require(is_whole(least, 1), "min_records", "be a whole number of at least 1", least)
+    require(isinstance(data.get("path"), (str, Path)), "path", "name a Parquet or npz file", data.get("path"))
     path = Path(data["path"])
     try:
         state = path.stat()

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from hpo.errors import UnknownName
 from hpo.training.conditions import Condition
 from hpo.training.health import Rule
 from hpo.trial import Direction, Job, Metric, Metrics, Params
 from objectives.base import DataFacts, TrainingObjective
+from objectives.given import known_options
 from search_spaces import SearchSpace
 
 if TYPE_CHECKING:
@@ -126,9 +126,7 @@ class RfLocalization(TrainingObjective):
         from objectives.rf_localization.world import World
 
         known = {field.name for field in dataclasses.fields(World)}
-        for name in options:
-            if name not in known:
-                raise UnknownName("option of rf_localization's maker", name, {"records", "progress", *known})
+        known_options("rf_localization", options, {"records", "progress", *known})
         return make(out, records, World(seed=seed, **options), progress=progress)
 
     def baseline_names(self, data: Mapping[str, Any]) -> tuple[str, ...]:

@@ -9,8 +9,9 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from hpo.errors import DataError, UnknownName
+from hpo.errors import DataError
 from hpo.training.weights import FORMATS
+from objectives.given import is_whole, known_fields, require, sha256_of
 from objectives.rf_localization.maker import RECORDINGS
 from objectives.rf_localization.presets import PRESETS
 
@@ -79,43 +80,35 @@ def checked(data: Mapping[str, Any]) -> Fields:
     Raises:
         DataError: a field is unknown, of another type, or not among what it can be.
     """
-    known = tuple(field.name for field in fields(Fields))
-    for name in data:
-        if name not in known:
-            raise DataError(f"data: {UnknownName('field', name, known)}")
+    known_fields(data, [field.name for field in fields(Fields)])
     given: dict[str, Any] = {n: str(value) if isinstance(value, Path) else value for n, value in data.items()}
     found = Fields(**given)
     for name in _TEXTS:
-        _require(isinstance(getattr(found, name), str) and getattr(found, name), found, name, "be a text")
+        value = getattr(found, name)
+        require(isinstance(value, str) and value, name, "be a text", value)
     for name in ("labels", "recordings", "cache", "weights"):
         value = getattr(found, name)
-        _require(value is None or (isinstance(value, str) and value != ""), found, name, "be a path, or null")
+        require(value is None or (isinstance(value, str) and value != ""), name, "be a path, or null", value)
     for name in _FLAGS:
-        _require(isinstance(getattr(found, name), bool), found, name, "be true or false")
+        value = getattr(found, name)
+        require(isinstance(value, bool), name, "be true or false", value)
     for name, low in (("rate_hz", 1_000), ("min_events", 3)):
         value = getattr(found, name)
-        is_whole = isinstance(value, int) and not isinstance(value, bool)
-        _require(is_whole and value >= low, found, name, f"be a whole number of at least {low}")
+        require(is_whole(value, low), name, f"be a whole number of at least {low}", value)
     for name, values in (("frames", FRAMES), ("receivers", RECEIVERS), ("preset", tuple(PRESETS))):
-        _require(getattr(found, name) in values, found, name, f"be one of {', '.join(values)}")
-    _require(not found.freeze or found.weights, found, "freeze", "be false without weights: noise would be frozen")
+        value = getattr(found, name)
+        require(value in values, name, f"be one of {', '.join(values)}", value)
+    usable = not found.freeze or found.weights
+    require(usable, "freeze", "be false without weights: noise would be frozen", found.freeze)
     _check_weights(found.weights)
     return found
 
 
 def identity(fields: Fields, fingerprint: str) -> str:
     """What makes another study of it: the records' ``fingerprint`` and every field that is not a place."""
-    weights = None
-    if fields.weights is not None:
-        with Path(fields.weights).open("rb") as file:
-            weights = hashlib.file_digest(file, "sha256").hexdigest()
+    weights = None if fields.weights is None else sha256_of(fields.weights)
     chosen = (fields.frames, fields.mfcc, fields.receivers, fields.stratify, fields.preset, fields.freeze)
     return hashlib.sha256(repr((fingerprint, weights, *chosen)).encode()).hexdigest()
-
-
-def _require(holds: object, found: Fields, name: str, rule: str) -> None:
-    if not holds:
-        raise DataError(f"data: {name} must {rule}; got {getattr(found, name)!r}.")
 
 
 def _check_weights(weights: str | None) -> None:

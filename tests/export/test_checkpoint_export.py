@@ -26,7 +26,8 @@ def trial(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a trial that trained three epochs, the first of which is the best."""
     folder = tmp_path_factory.mktemp("checkpoints")
     order = service.TrainOrder(LINE, {"grad_clip": 0.5}, {"sign": -1}, epochs=3, name="line")
-    return service.train(order, storage=f"sqlite:///{folder / 'hpo.db'}", runs=folder / "runs").folder
+    url = f"sqlite:///{folder / 'hpo.db'}"
+    return service.train(order, storage=url, runs=folder / "runs", skip_preflight=True).folder
 
 
 @pytest.mark.parametrize(("file", "epoch"), [("best.pt", 1), ("last.pt", 3)])

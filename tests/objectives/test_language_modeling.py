@@ -166,6 +166,23 @@ def test_logits_are_found_in_whatever_a_model_returns(form: str) -> None:
         logits_of({"hidden": logits})
 
 
+@pytest.mark.parametrize("preset", [name for name in PRESETS if "tiny" in name])
+def test_the_special_tokens_of_a_preset_are_those_of_its_tokenizer(
+    preset: str, texts: dict[str, Any], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """GPT-2's own numbers, 50256, lie outside a small vocabulary, and transformers warns of them."""
+    wanted = job({**texts, "model": preset})
+    model = OBJ.task(wanted).model
+    OBJ.outline(wanted)
+    assert isinstance(model, LanguageModel) and model.tokenizer is not None
+    model.save_pretrained(str(tmp_path))
+    config, tokenizer = json.loads((tmp_path / "config.json").read_text()), model.tokenizer
+    assert (tokenizer.pad_token, tokenizer.bos_token, tokenizer.eos_token) == ("<pad>", "<s>", "</s>")
+    for name in ("pad_token_id", "bos_token_id", "eos_token_id"):
+        assert config[name] == getattr(tokenizer, name) < config["vocab_size"] == 300
+    assert "token_id" not in "".join(capfd.readouterr())
+
+
 def test_dropout_is_set_wherever_the_model_has_it(texts: dict[str, Any]) -> None:
     model = OBJ.task(job(texts, params={**OBJ.default_params, "dropout": 0.23})).model
     assert {module.p for module in model.modules() if isinstance(module, nn.Dropout)} == {0.23}
@@ -279,6 +296,12 @@ GOOD = [{"text": f"some words {WORDS[i]}", "label": i % 2, "target": "x"} for i 
          r"2 have none: line 31 \(text: None\), line 32 \(text: 3\)"),
         ("t.jsonl", "\n".join(json.dumps({**row, "label": 1}) for row in GOOD),
          {"task": "classification", "model": "bert-tiny"}, "two classes or more; all 30 texts have '1'"),
+        ("t.jsonl", "\n".join(json.dumps({**row, "label": f"of {i:02}"}) for i, row in enumerate(GOOD)),
+         {"task": "classification", "model": "bert-tiny"},
+         r"'label' must have 3 different texts or more of every class; 30 of 30 classes have fewer: of 00 \(1\), "
+         r"of 01 \(1\), of 02 \(1\), of 03 \(1\), of 04 \(1\) and 25 more\. Add some"),
+        ("t.jsonl", "\n".join(map(json.dumps, [*GOOD, *({"text": f"Copy {i}", "label": "rare"} for i in range(4))])),
+         {"task": "classification", "model": "bert-tiny"}, r"1 of 3 classes have fewer: rare \(1\)"),
         ("t.jsonl", "\n".join(json.dumps({**row, "label": math.nan}) for row in GOOD),
          {"task": "classification", "model": "bert-tiny"}, "30 have none: .*label: nan"),
         ("t.csv", "a,b\n1,2\n", {}, "no column 'text'"),

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
-from small import DIGITS, SMALL, find
+from small import DIGITS, SMALL, Data, find
 
 from hpo.errors import UnknownName
 from objectives import registry
@@ -19,13 +19,13 @@ from objectives.base import Objective, TrainingObjective
 
 @pytest.fixture(scope="module", params=SMALL)
 def case(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, small_data: Callable[[str], Data]
 ) -> Iterator[tuple[Objective, Mapping[str, Any]]]:
     """An objective, and data that it can use."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("objectives.quality_regression.baselines.TREES", 3)
         objective = find(request.param)
-        yield objective, {**objective.default_data, **SMALL[request.param](tmp_path_factory.mktemp("data"))}
+        yield objective, {**objective.default_data, **small_data(request.param)}
 
 
 def test_every_built_in_objective_is_tried() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from small import DIGITS, SMALL, find
+from small import DIGITS, SMALL, Data, find
 
 from hpo.errors import DataError, UserError
 from hpo.export.forward import first_rows, in_order, load_weights_strictly
@@ -74,15 +74,21 @@ class Case:
 
 
 @pytest.fixture(scope="module", params=[name for name in SMALL if isinstance(find(name), TrainingObjective)])
-def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Case:
+def case(request: pytest.FixtureRequest, small_data: Callable[[str], Data]) -> Case:
     objective = find(request.param)
     assert isinstance(objective, TrainingObjective)
-    return Case(request.param, objective, SMALL[request.param](tmp_path_factory.mktemp("data")))
+    return Case(request.param, objective, small_data(request.param))
 
 
 @pytest.fixture(scope="module")
 def trained(case: Case, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, float], Task]:
     return case.trial(tmp_path_factory.mktemp("trial") / "it", use_test=True)
+
+
+@pytest.fixture(scope="module")
+def again(case: Case, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, float], Task]:
+    """The same trial, as it stands in a search."""
+    return case.trial(tmp_path_factory.mktemp("trial") / "it")
 
 
 def test_the_data_has_a_fingerprint_and_counts(case: Case) -> None:
@@ -166,15 +172,17 @@ def test_what_a_trial_reports_is_what_the_objective_says(case: Case, trained: tu
     assert math.isfinite(reported["val_loss"]) and math.isfinite(reported["train_loss"])
 
 
-def test_the_test_set_is_read_by_retraining_alone(case: Case, tmp_path: Path) -> None:
-    reported, _ = case.trial(tmp_path / "a")
+def test_the_test_set_is_read_by_retraining_alone(again: tuple[dict[str, float], Task]) -> None:
+    reported, _ = again
     assert not [name for name in reported if name.startswith("test_")]
 
 
-def test_the_same_seed_trains_the_same_bits(case: Case, trained: tuple[dict[str, float], Task], tmp_path: Path) -> None:
+def test_the_same_seed_trains_the_same_bits(
+    trained: tuple[dict[str, float], Task], again: tuple[dict[str, float], Task]
+) -> None:
     _, first = trained
-    _, again = case.trial(tmp_path / "again")
-    weights = again.model.state_dict()
+    _, second = again
+    weights = second.model.state_dict()
     assert all(torch.equal(value, weights[name]) for name, value in first.model.state_dict().items())
 
 

@@ -134,8 +134,8 @@ def make_snapshot(
     if not extras:
         return Snapshot(study, tuple(trials))
     return Snapshot(
-        study, tuple(trials), make_others(trials, study, rng), make_launches(max(free)), tuple(attempts),
-        make_events(), make_models(),
+        study, tuple(trials), others=make_others(trials, study, rng), launches=make_launches(max(free)),
+        attempts=tuple(attempts), events=make_events(), models=make_models(),
     )  # fmt: skip
 
 

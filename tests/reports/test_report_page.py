@@ -20,7 +20,7 @@ from hpo.errors import UserError
 from hpo.pareto import ParetoFront
 from hpo.reports.page import script_json, write_report
 from hpo.trial import Point, StopKind, StopReason, TrialRecord, TrialState
-from storage.records import EventRecord, ModelRecord, Snapshot
+from storage.records import Annotations, ArtifactRecord, EventRecord, ModelRecord, Snapshot
 
 NASTY = "</script><script>alert(1)</script><img src=http://evil.test/x>&amp;\u2028"
 VOID = {"meta", "link", "input", "img", "br", "hr"}
@@ -76,7 +76,7 @@ class Page(HTMLParser):
 @pytest.fixture(autouse=True)
 def _light(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """A smaller forest, and no plotly.js: nearly 5 MB a page to parse; one test has the real one."""
-    monkeypatch.setattr("hpo.reports.importance._TREES", 6)
+    monkeypatch.setattr("hpo.reports.forest._TREES", 6)
     if "outside" not in request.node.name:
         monkeypatch.setattr("plotly.offline.get_plotlyjs", lambda: "/* plotly.js */")
 
@@ -137,6 +137,20 @@ def running_and_queued() -> Snapshot:
     return replace(made, trials=(*made.trials[:-2], *rest), attempts=attempts)
 
 
+def imported() -> Snapshot:
+    made = make_snapshot(2, 12, extras=False)
+    trials = tuple(
+        replace(t, started_at=None, finished_at=None, worker=None, points=(), last_step=0) for t in made.trials
+    )
+    return replace(made, study=replace(made.study, objective="recorded", spec_yaml="name: x"), trials=trials)
+
+
+def with_constraint() -> Snapshot:
+    made = make_snapshot(3, 30)
+    trials = tuple(replace(t, violations=(t.metrics.get("latency_ms", 0.0) - 8.0,)) for t in made.trials)
+    return replace(made, study=replace(made.study, constraints=("latency_ms <= 8",)), trials=trials)
+
+
 def mixed_choices() -> Snapshot:
     made = make_snapshot(1, 12)
     choices = [None, True, False, "a", 1, 2.5]
@@ -159,6 +173,8 @@ KINDS = {
     "no parameters": without_params,
     "running and queued": running_and_queued,
     "mixed choices": mixed_choices,
+    "imported": imported,
+    "constrained": with_constraint,
     "bare": lambda: make_snapshot(2, 12, extras=False),
     "long pause": lambda: make_snapshot(2, 12, pause_s=40_000),
     "unreadable study file": lambda: replace(
@@ -248,7 +264,7 @@ def test_confirmation_tells_how_much_was_luck(tmp_path: Path) -> None:
     seeds = [replace(best, number=i, values=(promised * factor,)) for i, factor in enumerate((1.2, 1.3))]
     page, _ = write(replace(made, others={"confirm": tuple(seeds)}), tmp_path)
     assert f"came out at {promised * 1.25:.4g} over 2 fresh seeds, 25 % worse: that much of it was luck" in page.text
-    assert f"{promised:.4g} {promised * 1.25:.4g} ± {promised * 0.1 / math.sqrt(2):.4g} 2 25 % worse" in page.text
+    assert f"{promised:.4g} {promised * 1.25:.4g} ± {promised * 0.1 / math.sqrt(2):.4g} – 2 25 % worse" in page.text
 
 
 @pytest.mark.usefixtures("no_plots")
@@ -280,7 +296,7 @@ def test_a_repeated_trial_is_known_by_its_subject(tmp_path: Path) -> None:
     twin = replace(origin, number=11, values=(origin.values[0] * 2,), reason=None, state=TrialState.COMPLETE)
     run = replace(origin, number=0, subject=11)
     page, _ = write(replace(made, trials=(*made.trials[:-1], twin), others={"confirm": (run,)}), tmp_path)
-    assert f"11 val_loss {twin.values[0]:.4g} {run.values[0]:.4g} 1" in page.text
+    assert f"11 val_loss {twin.values[0]:.4g} {run.values[0]:.4g} – 1" in page.text
 
 
 @pytest.mark.usefixtures("no_plots")
@@ -363,10 +379,15 @@ def test_text_from_outside_is_shown_as_text(tmp_path: Path) -> None:
     events += (replace(warning, message=NASTY, details={**warning.details, "rule": NASTY, "remedy": NASTY}),)
     attempts = tuple(replace(a, worker=NASTY) for a in made.attempts)
     models = (ModelRecord(NASTY, NASTY, 1, {"verdict": NASTY, "formats": {NASTY: {NASTY: NASTY}}, NASTY: [NASTY]}),)
-    snapshot = replace(made, study=study, trials=trials, events=events, attempts=attempts, models=models)
+    told = Annotations(NASTY, (NASTY,), {1: NASTY}, {1: (NASTY,)})
+    kept = (ArtifactRecord("i", "search", 1, NASTY, NASTY, 1, "s", NASTY, NASTY),)
+    snapshot = replace(
+        made, study=study, trials=trials, events=events, attempts=attempts, models=models, annotations=told,
+        artifacts=kept,
+    )  # fmt: skip
     page, _ = write(snapshot, tmp_path)
     clean, _ = write(made, tmp_path)
-    assert len(page.scripts) == len(clean.scripts) == 3
+    assert len(page.scripts) == len(clean.scripts) == 4
     assert not [tag for tag, _ in page.tags if tag == "img"]
     assert "</script><script>alert(1)</script>" in page.text
     # plotly reads a subset of HTML in labels: there, too, it must be text.
@@ -376,7 +397,7 @@ def test_text_from_outside_is_shown_as_text(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("no_plots")
 def test_nothing_is_loaded_from_outside(tmp_path: Path) -> None:
     page, paths = write(make_snapshot(3, 12), tmp_path)
-    assert len(page.scripts[1]) > 1_000_000  # plotly.js itself stands in the page
+    assert len(page.scripts[2]) > 1_000_000  # plotly.js itself stands in the page
     loading = {"src", "href", "srcset", "data", "action", "poster", "background"}
     addresses = [value for _, tag in page.tags for name, value in tag.items() if name in loading]
     assert [a for a in addresses if not a.startswith("#") and a != "data:,"] == []
@@ -384,6 +405,42 @@ def test_nothing_is_loaded_from_outside(tmp_path: Path) -> None:
     assert style is not None
     assert "url(" not in style[1]
     assert "@import" not in style[1]
+
+
+@pytest.mark.usefixtures("no_plots")
+def test_a_study_without_a_result_says_why_and_what_to_do_next(tmp_path: Path) -> None:
+    page, _ = write(make_snapshot(1, 0, extras=False), tmp_path / "empty")
+    assert "No trial has been started yet." in page.text and "hpo launch study.yaml begins the search" in page.text
+    assert not any(found.get("href") in ("#slices", "#importance", "#history") for _, found in page.tags)
+    page, _ = write(all_failed(), tmp_path / "failed")
+    assert "Every trial failed, each in the same way." in page.text and "hpo why logo-quality 4" in page.text
+    page, _ = write(running_and_queued(), tmp_path / "running")
+    assert "Still running, with 1 trial at work" in page.text
+    page, _ = write(imported(), tmp_path / "imported")
+    assert "were run elsewhere and imported" in page.text and "No launch is recorded: the trials" in page.text
+
+
+@pytest.mark.usefixtures("no_plots")
+def test_trials_that_break_a_constraint_stand_apart(tmp_path: Path) -> None:
+    snapshot = with_constraint()
+    broke = sum(bool(trial.values) and not trial.is_feasible for trial in snapshot.trials)
+    page, _ = write(snapshot, tmp_path)
+    assert broke and f"{broke} (hollow) break a constraint and cannot be on the front" in page.text
+    layers = {trace["name"]: len(trace["x"]) for trace in page.figures["front-0-1"][0]["data"]}
+    assert layers["not feasible"] == broke
+    assert layers["pruned, where it stopped"] == sum(t.state is TrialState.PRUNED for t in snapshot.trials)
+
+
+@pytest.mark.usefixtures("no_plots")
+def test_notes_tags_and_files_are_on_the_page(tmp_path: Path) -> None:
+    made = make_snapshot(1, 6, extras=False)
+    kept = (ArtifactRecord("i", "search", 2, "picture", "curves.png", 2**19, "s", "2026-03-01T10:00:00+00:00", "kept"),)
+    told = Annotations("**Good** enough", ("paper",), {2: "odd start"}, {2: ("look",)})
+    page, _ = write(replace(made, annotations=told, artifacts=kept), tmp_path)
+    assert any(tag == "strong" for tag, _ in page.tags)
+    assert "paper" in page.text and "Trial 2 odd start" in page.text
+    assert "trial 2 curves.png picture 0.50 MB kept" in page.text
+    assert page.rows[2][-3:] == ["look", "odd start", "curves.png"]
 
 
 def test_nan_is_null_in_the_figures() -> None:

@@ -290,3 +290,32 @@ def test_an_objective_that_interrupts_itself_fails_alone(tmp_path: Path, sqlite_
     trials = launch(tmp_path, sqlite_url, runner="ray", **fields).snapshot.trials
     assert [t.state for t in trials] == [TrialState.COMPLETE, TrialState.FAIL, TrialState.COMPLETE]
     assert "KeyboardInterrupt" in trials[1].reason.message  # type: ignore[union-attr]
+
+
+LOUD = """
+import logging, sys, warnings
+from objectives.analytic import Analytic
+class Loud(Analytic):
+    def run(self, job, context):
+        print('hello from', job.number)
+        sys.stderr.write(f'{job.number} complains\\n')
+        logging.getLogger('loud').warning('careful')
+        return super().run(job, context)
+"""
+
+
+def test_every_trial_of_every_series_has_a_log(tmp_path: Path, sqlite_url: str, runner: str) -> None:
+    (tmp_path / f"loud_{runner}.py").write_text(LOUD)
+    launch(
+        tmp_path, sqlite_url, runner=runner, objective=f"loud_{runner}:Loud", budget={"trials": 2, "epochs": 2},
+        retrain={"confirm": 1, "confirm_seeds": 1, "pick": "f1"},
+    )  # fmt: skip
+    for folder in ("search-00000", "search-00001", "confirm-00000"):
+        number = int(folder[-5:])
+        log = (tmp_path / "runs" / "branin" / folder / "log.txt").read_text()
+        said = [line[25:] for line in log.splitlines()]  # without the time
+        assert [line for line in said if not line.startswith("hpo")][:3] == [
+            f"out  hello from {number}", f"err  {number} complains", "log  WARNING loud: careful",
+        ]  # fmt: skip
+        assert sum(line.startswith("step ") for line in said) == 2
+        assert said[-1].endswith("finished: ran all 2 epochs")

@@ -128,7 +128,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("option", OPTIONS)
-@pytest.mark.parametrize("make", [tiny, between, pytest.param(small, marks=pytest.mark.slow), language])
+@pytest.mark.parametrize(
+    "make", [tiny, language, *(pytest.param(large, marks=pytest.mark.slow) for large in (between, small))]
+)
 def test_the_estimate_is_within_15_percent_of_the_measured_peak(make: Callable[[], Task], option: str) -> None:
     task, given = make(), OPTIONS[option]
     if given.get("optimizer") == "adamw8bit":

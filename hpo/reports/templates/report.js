@@ -40,11 +40,16 @@
     for (const key of ["xaxis", "yaxis"]) {
       if (layout.scene) continue;
       made[key] = Object.assign(axis(style), layout[key]);
-      made[key].title = Object.assign({ font: { size: narrow.matches ? 12 : 13, color: muted } }, made[key].title);
+      made[key].title = Object.assign({ standoff: 12, font: { size: narrow.matches ? 12 : 13, color: muted } }, made[key].title);
     }
     if (layout.scene) {
       made.margin = { t: 10, r: 0, b: 0, l: 0 };
       made.scene = Object.assign({}, layout.scene);
+      if (narrow.matches && layout.scene.camera) {
+        // From farther off, or a narrow screen cuts the axes.
+        const { x, y, z } = layout.scene.camera.eye;
+        made.scene.camera = Object.assign({}, layout.scene.camera, { eye: { x: 1.45 * x, y: 1.45 * y, z: 1.45 * z } });
+      }
       for (const key of ["xaxis", "yaxis", "zaxis"]) {
         const look = { gridcolor: style.getPropertyValue("--faint").trim(), color: text, showbackground: false };
         made.scene[key] = Object.assign(look, { zeroline: false }, layout.scene[key]);
@@ -54,7 +59,8 @@
   }
 
   function draw(canvas) {
-    const name = canvas.dataset.figure, view = figures[name][chosen[name] || 0];
+    const name = canvas.dataset.figure, views = figures[name];
+    const view = views[Math.min(chosen[name] || 0, views.length - 1)];
     const style = getComputedStyle(document.documentElement);
     const ready = coloured(view, style);
     return Plotly.react(canvas, ready.data, dressed(ready.layout, style), {
@@ -64,56 +70,33 @@
   }
 
   const canvases = Array.from(document.querySelectorAll("[data-figure]"));
+  // What needs WebGL takes a second to start where there is no graphics card: the others first.
+  const heavy = (canvas) => figures[canvas.dataset.figure][0].data.some((trace) => /3d|parcoords/.test(trace.type));
+  const order = [...canvases.filter((canvas) => !heavy(canvas)), ...canvases.filter(heavy)];
 
   // One after the other, with a pause between: the page can be read and scrolled meanwhile.
   function drawAll(at) {
-    if (at >= canvases.length) {
+    if (at >= order.length) {
       document.documentElement.dataset.drawn = "true";
       return;
     }
-    Promise.resolve(draw(canvases[at])).finally(() => setTimeout(drawAll, 0, at + 1));
+    Promise.resolve(draw(order[at])).finally(() => requestAnimationFrame(() => setTimeout(drawAll, 0, at + 1)));
   }
   drawAll(0);
   for (const media of [dark, narrow]) media.addEventListener("change", () => drawAll(0));
-  for (const select of document.querySelectorAll("[data-views]")) {
+  // Paper has its own width and is white: every figure once more, at once.
+  matchMedia("print").addEventListener("change", () => order.forEach(draw));
+
+  // Several choices beside each other make one view: their product, the last one moving fastest.
+  const selects = Array.from(document.querySelectorAll("[data-views]"));
+  for (const select of selects) {
     select.addEventListener("change", () => {
-      chosen[select.dataset.views] = Number(select.value);
-      draw(document.querySelector(`[data-figure="${select.dataset.views}"]`));
+      const group = selects.filter((other) => other.dataset.views === select.dataset.views);
+      const index = group.reduce((sum, one) => sum * one.options.length + one.selectedIndex, 0);
+      for (const name of select.dataset.views.split(" ")) {
+        chosen[name] = index;
+        draw(document.querySelector(`[data-figure="${name}"]`));
+      }
     });
   }
-
-  const table = document.getElementById("trial-table");
-  if (!table) return;
-  const body = table.tBodies[0], headings = Array.from(table.tHead.rows[0].cells);
-
-  function compare(a, b, down) {
-    // What has nothing to sort by stays last, whichever way the column is sorted.
-    if (a === undefined || b === undefined) return (a === undefined) - (b === undefined);
-    const order = a !== "" && b !== "" && !isNaN(a) && !isNaN(b) ? a - b : a.localeCompare(b);
-    return down ? -order : order;
-  }
-
-  headings.forEach((heading, column) => {
-    heading.querySelector("button").addEventListener("click", () => {
-      const down = heading.getAttribute("aria-sort") === "ascending";
-      headings.forEach((other) => other.removeAttribute("aria-sort"));
-      heading.setAttribute("aria-sort", down ? "descending" : "ascending");
-      const key = (row) => row.cells[column].dataset.sort;
-      body.append(...Array.from(body.rows).sort((a, b) => compare(key(a), key(b), down)));
-    });
-  });
-
-  const filter = document.getElementById("filter"), matching = document.getElementById("matching");
-  filter.addEventListener("input", () => {
-    const words = filter.value.toLowerCase().split(/\s+/).filter(Boolean);
-    let seen = 0;
-    for (const row of body.rows) {
-      const cells = Array.from(row.cells, (cell) => cell.textContent.toLowerCase().trim());
-      // A number must be a whole cell (17 is trial 17, not 0.0017); any other word may stand anywhere.
-      const fits = (word) => cells.some((cell) => (isNaN(word) ? cell.includes(word) : cell.split(" ")[0] === word));
-      row.hidden = !words.every(fits);
-      seen += !row.hidden;
-    }
-    matching.textContent = words.length ? `${seen} of ${body.rows.length}` : "";
-  });
 })();

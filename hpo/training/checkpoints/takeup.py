@@ -10,7 +10,7 @@ import torch
 
 from hpo import durable
 from hpo.errors import DataError, TrialFailed
-from hpo.training.checkpoints import BEST, FORMAT, LAST, kept_name, read
+from hpo.training.checkpoints import BEST, FORMAT, LAST, kept_name, read, why_pruned
 from hpo.training.progress import Progress
 from hpo.training.settings import EarlyStopping
 from hpo.trial import Goal
@@ -26,6 +26,8 @@ def read_facts(path: Path) -> dict[str, Any]:
     """
     if path.is_dir():
         raise DataError(f"{path} is a folder; give a checkpoint in it, such as {path / LAST}.")
+    if not path.exists() and (why := why_pruned(path)) is not None:
+        raise DataError(f"{path} is no longer there: {why}.")
     state = read(path)
     state = {**state, **state.get("facts", {})}  # where best.pt has them
     if "job" not in state or "settings" not in state:

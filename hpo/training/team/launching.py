@@ -8,12 +8,14 @@ Knows no torch.
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -119,11 +121,14 @@ class _Member:
         self.connection: Connection | None
         self.connection, theirs = Pipe()
         with theirs:
-            # -P keeps the current folder off sys.path unless it was there. What it prints is not our output.
+            # -P keeps the current folder off sys.path unless it was there.
             self.process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "hpo.training.team.member", str(theirs.fileno())],
-                stdin=subprocess.DEVNULL, stdout=2, env=environment, pass_fds=[theirs.fileno()], start_new_session=True,
+                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment,
+                pass_fds=[theirs.fileno()], start_new_session=True,
             )  # fmt: skip
+        self._echo = threading.Thread(target=self._pass_on_what_it_prints, daemon=True)
+        self._echo.start()
 
     @property
     def is_lost(self) -> bool:
@@ -160,6 +165,14 @@ class _Member:
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
         self.hang_up()
+        self._echo.join(_GRACE_S)
+
+    def _pass_on_what_it_prints(self) -> None:
+        """To standard error, which the trial's log sees; the processes after the first one are named."""
+        name = f"[process {self.rank + 1}] " if self.rank else ""
+        assert self.process.stdout is not None
+        for line in io.TextIOWrapper(self.process.stdout, "utf-8", "replace", newline=""):  # a bar's \r ends one, too
+            sys.stderr.write(f"{name}{line}")
 
     def death(self) -> str:
         try:
@@ -262,6 +275,7 @@ def _environment(settings: TrainerSettings, device: str, rank: int, folder: Path
     own = {
         "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path),
         "OMP_NUM_THREADS": str(settings.threads or 1),
+        "PYTHONUNBUFFERED": "1",
         "GLOO_SOCKET_IFNAME": loopback,
         "NCCL_SOCKET_IFNAME": loopback,
     }
