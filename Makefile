@@ -70,8 +70,8 @@ demo: $(READY) ## search, validate, retrain, export, verify and report on a real
 test: $(READY) ## the tests, without the slow matrix (under 10 minutes on 2 cores)
 	$(BIN)/pytest -n $(WORKERS) --dist worksteal -m "not slow"
 
-test-slow: $(READY) ## the slow matrix alone, one test at a time
-	@$(BIN)/pytest -m slow; code=$$?; test $$code -eq 5 || exit $$code
+test-slow: $(READY) ## the slow matrix alone, one test at a time; PARTS=tests/notebook for a part of it
+	@$(BIN)/pytest -m slow $(PARTS); code=$$?; test $$code -eq 5 || exit $$code
 
 test-systems: $(READY) ## every system from its data to a verified bundle, in two short trials each (5 minutes)
 	$(BIN)/pytest -n $(WORKERS) -m slow tests/test_systems.py -k short_trials

@@ -12,6 +12,9 @@ from storage.database import OUR_SCHEMA, Database
 from storage.exchange import optuna_study, optuna_writing, ours
 from storage.exchange.portable import PortableStudy, chosen
 
+# The schemas of ours in which trials stand as they do today; none is brought up to date here.
+READABLE = ("0003", OUR_SCHEMA)
+
 
 class OptunaDatabase(Database):
     """A database that any program may have filled; our tables are never made in it.
@@ -36,7 +39,7 @@ class OptunaDatabase(Database):
             name = chosen(optuna_study.names(conn), name)
             s = tables.studies
             row = None
-            if self.versions().ours == OUR_SCHEMA:
+            if self.versions().ours in READABLE:
                 row = conn.execute(select(s.c.study_id, s.c.goals, s.c.search_space).where(s.c.name == name)).first()
             if row is None:
                 return optuna_study.read(conn, name)

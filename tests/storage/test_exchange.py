@@ -6,7 +6,10 @@ import dataclasses
 import json
 import math
 import random
+import shutil
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -155,6 +158,19 @@ def test_a_study_that_ran_here_keeps_the_curves_of_all_its_metrics(sqlite_url: s
     assert any(set(point) == {"f1", "f2"} for trial in first.trials for point in trial.curve.values())
     assert same(second) == same(first)
     assert "hpo_trials" not in {row[0] for row in helper.rows(out, "SELECT name FROM sqlite_master")}
+
+
+def test_a_database_of_an_earlier_hpo_is_read_whole_and_left_as_it_is(sqlite_url: str, tmp_path: Path) -> None:
+    helper.launch(tmp_path, sqlite_url, data={"function": "zdt1"}, goals=None, search_space=None)
+    before, url = tmp_path / "before.db", f"sqlite:///{tmp_path / 'before.db'}"
+    shutil.copy(sqlite_url.removeprefix("sqlite:///"), before)
+    with closing(sqlite3.connect(before)) as database:  # as schema 0003 was: without the table of 0004
+        database.executescript("DROP TABLE hpo_artifacts; UPDATE hpo_alembic_version SET version_num = '0003'")
+    service.import_trials(url, storage=sqlite_url, runs=tmp_path / "runs", name="again")
+    first, second = stored(sqlite_url, "branin"), stored(sqlite_url, "again")
+    assert any(set(point) == {"f1", "f2"} for trial in second.trials for point in trial.curve.values())
+    assert same(second) == same(first)
+    assert helper.rows(url, "SELECT version_num FROM hpo_alembic_version") == [("0003",)]
 
 
 def test_what_has_no_place_is_counted(sqlite_url: str, tmp_path: Path) -> None:
