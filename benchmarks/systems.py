@@ -18,7 +18,6 @@ import re
 import shlex
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,11 +27,12 @@ from typing import Any
 from ruamel.yaml import YAML
 from scipy.stats import ttest_ind
 
-from hpo import service
+from hpo import costs, service
 from hpo.evaluation.gates import bare
 from hpo.service import Retrained
 from hpo.trial import Direction, Goal
 from objectives import registry
+from storage.records import SEARCH
 
 ROOT = Path(__file__).parent.parent
 STUDIES = {
@@ -56,7 +56,7 @@ class Row:
     by_hand: Sequence[float]
     found: Sequence[float]
     epochs: int
-    minutes: float
+    work_min: float
 
     @property
     def cells(self) -> list[str]:
@@ -72,7 +72,7 @@ class Row:
             _spread(self.by_hand),
             _spread(self.found),
             f"{gain:+.3g} ({low:+.3g} to {high:+.3g})",
-            f"{self.epochs} epochs, {self.minutes:.1f} min",
+            f"{self.epochs} epochs, {self.work_min:.1f} min of work",
         ]
 
 
@@ -105,10 +105,8 @@ def run(path: Path, work: Path, seeds: int) -> Row:
     own = work / path.name
     yaml.dump(study, own)
     storage, name = f"sqlite:///{work}/hpo.db", study["name"]
-    began = time.monotonic()
     command = ["-m", "cli", "launch", str(own), "--storage", storage, "--runs", str(work / "runs")]
     subprocess.run([sys.executable, *command], cwd=work, check=True, stdout=subprocess.DEVNULL)
-    minutes = (time.monotonic() - began) / 60
     snapshot = service.snapshot(storage, name)
     by_hand = next(trial.number for trial in snapshot.trials if trial.enqueued)
     first, picked = (_retrained(storage, name, trial) for trial in (by_hand, None))
@@ -126,7 +124,7 @@ def run(path: Path, work: Path, seeds: int) -> Row:
         by_hand=_values(first, metric),
         found=_values(picked, metric),
         epochs=sum(len(trial.points) for trial in snapshot.trials),
-        minutes=minutes,
+        work_min=costs.of_study(snapshot)[SEARCH].seconds / 60,
     )
 
 
