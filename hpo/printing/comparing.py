@@ -9,15 +9,14 @@ from hpo.printing.tables import print_json, show
 
 if TYPE_CHECKING:
     from hpo.evaluation.differences import Difference
-    from hpo.reports.comparison import SideBySide
+    from hpo.reports.comparison.sides import SideBySide
 
 _MOST_ROWS = 25  # of what differs; the page and JSON have all
 
 
 def show_side_by_side(side: SideBySide, as_json: bool) -> None:
     """The whole comparison: warnings first, then the tables, then how they were made."""
-    from hpo.reports import comparison_tables as tables
-    from hpo.reports import comparison_words as words
+    from hpo.reports.comparison import tables, words
 
     if as_json:
         print_json(_facts(side))
@@ -52,8 +51,7 @@ def _section(title: str, rows: list[dict[str, Any]]) -> None:
 
 def _facts(side: SideBySide) -> dict[str, Any]:
     """Everything, in full digits."""
-    from hpo.reports import comparison_tables as tables
-    from hpo.reports import comparison_words as words
+    from hpo.reports.comparison import tables, words
     from hpo.reports.spending import Unit
 
     return {

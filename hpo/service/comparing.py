@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hpo.errors import UnknownName, UserError
-from hpo.reports.comparison import Entrant, SideBySide, grouped, labelled
+from hpo.reports.comparison.sides import Entrant, SideBySide, grouped, labelled
 from hpo.reports.spending import Unit
 from hpo.service.looking import choose_from, has_completed
 from hpo.spec import StudySpec
@@ -78,7 +78,7 @@ def write_comparison(found: SideBySide, out: Path) -> list[Path]:
     Raises:
         UserError: the folder cannot be written to.
     """
-    from hpo.reports.comparison_page import write_page
+    from hpo.reports.comparison.page import write_page
 
     return write_page(found, out)
 

@@ -12,9 +12,11 @@ from typing import Any
 import plotly.graph_objects as go
 import pytest
 
-from hpo.reports import comparison_figures, comparison_tables, comparison_words
-from hpo.reports.comparison import Entrant, SideBySide, grouped, labelled
-from hpo.reports.comparison_page import write_page
+from hpo.reports.comparison import figures as comparison_figures
+from hpo.reports.comparison import tables as comparison_tables
+from hpo.reports.comparison import words as comparison_words
+from hpo.reports.comparison.page import write_page
+from hpo.reports.comparison.sides import Entrant, SideBySide, grouped, labelled
 from hpo.reports.spending import HYPERVOLUME, Unit, spent
 from hpo.trial import Direction, Goal, StopKind, StopReason, TrialRecord, TrialState
 from storage.records import CONFIRM, RETRAIN, LaunchRecord, Snapshot, StudyRecord

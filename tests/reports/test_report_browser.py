@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,30 +12,7 @@ from make_snapshot import make_snapshot
 from hpo.reports.page import write_report
 from hpo.trial import TrialState
 
-ARGUMENTS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-
 pytestmark = pytest.mark.browser
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("Chromium is not installed")
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as driver:
-        started = driver.chromium.launch(executable_path=chromium, args=ARGUMENTS)
-        yield started
-        started.close()
 
 
 @pytest.fixture(scope="module")
@@ -45,26 +20,13 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_report(make_snapshot(2, 24), tmp_path_factory.mktemp("report"))[0]
 
 
-def opened(browser: Any, index: Path, width: int = 1280, scheme: str = "light", address: str = "") -> Any:
-    page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
-    page.complaints, page.asked = [], []
-    page.on("console", lambda message: page.complaints.append(message.text) if message.type == "error" else None)
-    page.on("pageerror", lambda error: page.complaints.append(str(error)))
-    page.on("request", lambda request: page.asked.append(request.url))
-    page.goto(index.as_uri() + address)
-    page.wait_for_selector("html[data-drawn]", timeout=60_000)
-    return page
-
-
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
 def test_the_page_draws_fits_asks_nobody_and_is_for_everybody(
-    width: int, scheme: str, browser: Any, index: Path
+    width: int, scheme: str, opened: Any, barriers: Any, index: Path
 ) -> None:
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright")
-    page = opened(browser, index, width, scheme)
+    page = opened(index, width, scheme)
     canvases, drawn = (page.locator(s).count() for s in ("[data-figure]", ".js-plotly-plot[data-figure]"))
-    found = axe.Axe().run(page, options={"runOnly": ["wcag2a", "wcag2aa"]}).response["violations"]
-    assert [(v["id"], v["nodes"][0]["target"]) for v in found] == []
+    assert barriers(page) == []
     assert page.complaints == []
     assert page.asked == [index.as_uri()]
     assert canvases == drawn == 11
@@ -73,9 +35,9 @@ def test_the_page_draws_fits_asks_nobody_and_is_for_everybody(
 
 
 def test_every_table_sorts_by_keyboard_and_choices_beside_each_other_show_their_product(
-    browser: Any, index: Path
+    opened: Any, index: Path
 ) -> None:
-    page = opened(browser, index)
+    page = opened(index)
     heading = page.locator("#trial-table thead th", has_text="val_loss")
     heading.locator("button").focus()
     for direction in ("ascending", "descending"):
@@ -107,8 +69,8 @@ def test_every_table_sorts_by_keyboard_and_choices_beside_each_other_show_their_
 
 
 @pytest.mark.slow
-def test_paper_is_white_and_figures_fit_it(browser: Any, index: Path) -> None:
-    page = opened(browser, index, scheme="dark")
+def test_paper_is_white_and_figures_fit_it(opened: Any, index: Path) -> None:
+    page = opened(index, scheme="dark")
     page.set_viewport_size({"width": 700, "height": 1000})
     page.emulate_media(media="print")
     page.wait_for_timeout(300)
@@ -122,10 +84,10 @@ def test_paper_is_white_and_figures_fit_it(browser: Any, index: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_long_study_is_paged_and_a_link_finds_its_trial(browser: Any, tmp_path: Path) -> None:
+def test_a_long_study_is_paged_and_a_link_finds_its_trial(opened: Any, tmp_path: Path) -> None:
     made = make_snapshot(1, 520, extras=False)
     index = write_report(replace(made, trials=tuple(replace(t, points=t.points[:2]) for t in made.trials)), tmp_path)[0]
-    page = opened(browser, index, address="#trial-517")
+    page = opened(index, address="#trial-517")
     rows, status = page.locator("#trial-table tbody tr"), page.locator("#trial-pages [role=status]")
     assert status.inner_text() == "Rows 401 to 520 of 520"
     assert page.locator("tr.sought").get_attribute("id") == "trial-517"

@@ -5,9 +5,9 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING
 
-from hpo.reports.comparison import SideBySide
-from hpo.reports.comparison_figures import DASHES, longest, look, scaled, value_title
-from hpo.reports.comparison_words import title
+from hpo.reports.comparison.figures import DASHES, longest, look, scaled, value_title
+from hpo.reports.comparison.sides import SideBySide
+from hpo.reports.comparison.words import title
 from hpo.reports.looks import MUTED, wants_log
 from hpo.reports.plots import STYLE, log_scale, png, shortened
 from hpo.reports.spending import Curve, Unit

@@ -8,16 +8,14 @@ from typing import Any
 
 from hpo import durable
 from hpo.errors import UserError
-from hpo.reports import comparison_figures as figures
-from hpo.reports import comparison_tables as tables
-from hpo.reports import comparison_words as words
-from hpo.reports.comparison import SideBySide
-from hpo.reports.comparison_plots import FILES, plots
-from hpo.reports.comparison_tables import Row
+from hpo.reports.comparison import figures, tables, words
+from hpo.reports.comparison.plots import FILES, plots
+from hpo.reports.comparison.sides import SideBySide
+from hpo.reports.comparison.tables import Row
 from hpo.reports.page import script_json
 from hpo.reports.wording import number, shown
 
-_TEMPLATES = Path(__file__).parent / "templates"
+_TEMPLATES = Path(__file__).parents[1] / "templates"
 
 
 def write_page(side: SideBySide, out: Path) -> list[Path]:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hpo.reports.comparison import Group, SideBySide
-from hpo.reports.comparison_tables import label
+from hpo.reports.comparison.sides import Group, SideBySide
+from hpo.reports.comparison.tables import label
 from hpo.reports.figures import Figure, Json, plain, value_axis
 from hpo.reports.looks import MUTED, SERIES, Look
 from hpo.reports.spending import HYPERVOLUME, Curve, Unit

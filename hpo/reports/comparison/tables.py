@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from statistics import mean, stdev
 from typing import Any
 
-from hpo.reports import comparison_words as words
-from hpo.reports.comparison import Entrant, Group, SideBySide
+from hpo.reports.comparison import words
+from hpo.reports.comparison.sides import Entrant, Group, SideBySide
 from hpo.reports.facts import Ending
 from hpo.reports.spending import Unit, spent
 from hpo.reports.summary import Card

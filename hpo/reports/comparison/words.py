@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from hpo.evaluation.differences import Difference
-from hpo.reports.comparison import Contest, Entrant, Rematch, SideBySide, Speed
+from hpo.reports.comparison.sides import Contest, Entrant, Rematch, SideBySide, Speed
 from hpo.reports.spending import HYPERVOLUME, Unit
 from hpo.reports.wording import count, listed, number, superlative
 from hpo.trial import Goal
