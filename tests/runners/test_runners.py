@@ -233,6 +233,9 @@ def test_an_unknown_runner_is_named_with_the_nearest() -> None:
 
 
 def test_nothing_of_ray_stays_behind(tmp_path: Path, sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Ray imports wandb, where there is one, to count callbacks; that has folders of its own while the process lives.
+    import ray.air.integrations.wandb  # noqa: F401
+
     temporary = tmp_path / "temporary"
     temporary.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(temporary))
