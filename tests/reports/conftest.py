@@ -60,3 +60,17 @@ def barriers() -> Callable[[Any], list[Any]]:
         return [(violation["id"], violation["nodes"][0]["target"]) for violation in found]
 
     return barriers
+
+
+@pytest.fixture
+def light(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A smaller forest, and no plotly.js: nearly 5 MB a page to parse; one test has the real one."""
+    monkeypatch.setattr("hpo.reports.forest._TREES", 6)
+    if "outside" not in request.node.name:
+        monkeypatch.setattr("plotly.offline.get_plotlyjs", lambda: "/* plotly.js */")
+
+
+@pytest.fixture
+def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests of words."""
+    monkeypatch.setattr("hpo.reports.plots.plots", lambda *_: {})

@@ -7,13 +7,13 @@ import json
 import math
 import re
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import plotly.graph_objects as go
 import pytest
 from make_snapshot import make_snapshot
+from parsed import Page, write
 from PIL import Image
 
 from hpo.errors import UserError
@@ -23,76 +23,7 @@ from hpo.trial import Point, StopKind, StopReason, TrialRecord, TrialState
 from storage.records import Annotations, ArtifactRecord, EventRecord, ModelRecord, Snapshot
 
 NASTY = "</script><script>alert(1)</script><img src=http://evil.test/x>&amp;\u2028"
-VOID = {"meta", "link", "input", "img", "br", "hr"}
-
-
-class Page(HTMLParser):
-    """Tags with their attributes, the text outside scripts and styles, and the rows of the trial table."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str]]] = []
-        self.open: list[str] = []
-        self.words: list[str] = []
-        self.rows: dict[int, list[str]] = {}
-        self.scripts: list[str] = []
-        self._row: int | None = None
-        self.feed(html)
-        self.rows = {n: [cell.strip() for cell in cells] for n, cells in self.rows.items()}
-        self.text = " ".join(" ".join(self.words).split())
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        found = {name: value or "" for name, value in attrs}
-        self.tags.append((tag, found))
-        if tag not in VOID:
-            self.open.append(tag)
-        if tag == "script":
-            self.scripts.append("")
-        match = re.fullmatch(r"trial-(\d+)", found.get("id", ""))
-        if match:
-            self._row = int(match[1])
-            self.rows[self._row] = []
-        elif self._row is not None and tag in ("td", "th"):
-            self.rows[self._row].append("")
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag, f"</{tag}> closes another tag"
-        if tag == "tr":
-            self._row = None
-
-    def handle_data(self, data: str) -> None:
-        if "script" in self.open:
-            self.scripts[-1] += data
-        elif "style" not in self.open:
-            self.words.append(data)
-            if self._row is not None and self.rows[self._row]:
-                self.rows[self._row][-1] += data
-
-    @property
-    def figures(self) -> dict[str, list[dict]]:
-        return json.loads(self.scripts[0])
-
-
-@pytest.fixture(autouse=True)
-def _light(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A smaller forest, and no plotly.js: nearly 5 MB a page to parse; one test has the real one."""
-    monkeypatch.setattr("hpo.reports.forest._TREES", 6)
-    if "outside" not in request.node.name:
-        monkeypatch.setattr("plotly.offline.get_plotlyjs", lambda: "/* plotly.js */")
-
-
-@pytest.fixture
-def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
-    """For tests of words."""
-    monkeypatch.setattr("hpo.reports.plots.plots", lambda *_: {})
-
-
-def write(snapshot: Snapshot, folder: Path) -> tuple[Page, list[Path]]:
-    paths = write_report(snapshot, folder)
-    assert paths[0].name == "index.html"
-    page = Page(paths[0].read_text(encoding="utf-8"))
-    assert page.open == []
-    return page, paths
+pytestmark = pytest.mark.usefixtures("light")
 
 
 def failed(trial: TrialRecord) -> TrialRecord:
@@ -308,62 +239,6 @@ def test_retraining_shows_mean_and_spread_of_the_test_metrics(tmp_path: Path) ->
     event = EventRecord(made.study.created_at, "retrain", None, "baselines", "tree", {"metrics": metrics})
     page, _ = write(replace(made, others={"retrain": tuple(runs)}, events=(*made.events, event)), tmp_path)
     assert "mean ± std over 3 seeds tree test_pearson 0.92 ± 0.02 0.81" in page.text
-
-
-@pytest.mark.usefixtures("no_plots")
-def test_warnings_are_grouped_by_rule_with_their_trials_and_the_remedy(tmp_path: Path) -> None:
-    page, _ = write(make_snapshot(2, 30), tmp_path)
-    assert "3 of 30 trials raised a warning, most often overfitting (3)." in page.text
-    assert (
-        "overfitting 3 trial 2 , trial 5 and trial 8 epoch 4: overfitting said of 8 What helps against overfitting."
-    ) in page.text
-    assert "unstable 1 trial 5 epoch 4: unstable said of 5 What helps against unstable." in page.text
-    assert "converged said of 5" not in page.text  # something hoped for is no warning
-    assert any(tag == "a" and found.get("href") == "#health" for tag, found in page.tags)
-
-
-@pytest.mark.usefixtures("no_plots")
-def test_the_flags_are_those_of_the_recommended_trial_and_the_newest_retraining(tmp_path: Path) -> None:
-    made = make_snapshot(1, 30)
-    best = min((t for t in made.trials if t.values), key=lambda t: t.values).number
-    retrained = made.others["retrain"]
-    older = replace(retrained[0], subject=4)
-    runs = (older, *(replace(r, number=n, subject=best) for n, r in enumerate(retrained[1:], start=1)))
-    page, _ = write(replace(made, others={"retrain": runs}), tmp_path)
-    assert f"rule trial {best} retrained, run 1 retrained, run 2 as wished" in page.text
-    assert "overfitting ✗ 0.31 ✗ 0.31 ✗ 0.31 not: train_loss / val_loss < 0.5" in page.text
-    assert "worsening ✓ 0 ✓ 0 ✓ 0 not: epochs running >= 3" in page.text
-    assert f"converged ✓ {0.9 + best / 1e3:.4g} ✓ 0.901 ✓ 0.902 best val_r > 0.9" in page.text
-
-
-@pytest.mark.usefixtures("no_plots")
-def test_what_was_recovered_from_is_listed_once(tmp_path: Path) -> None:
-    made = make_snapshot(1, 12)
-    at = made.study.created_at
-    troubles = [
-        EventRecord(at, "search", 3, "recovery", "Second halving."),
-        EventRecord(at, "retrain", 1, "mirror_failed", "The drive is gone."),
-        EventRecord(at, "search", 4, "checkpoint_failed", "No space left."),
-        EventRecord(at, "search", 4, "broken_checkpoint", "Cut short."),
-    ]
-    page, _ = write(replace(made, events=(*made.events, *troubles)), tmp_path)
-    assert (
-        "2 recoveries, 1 checkpoint that could not be written, 1 copy that did not reach the mirror "
-        "and 1 broken checkpoint. Each was handled"
-    ) in page.text
-    assert "retrain run 1 mirror failed The drive is gone." in page.text
-    assert page.text.count("Second halving.") == page.text.count("2 times the accumulation.") == 1
-    assert "1 running trial was queued again" in page.text  # other events stay where they were
-
-
-@pytest.mark.usefixtures("no_plots")
-def test_without_anything_watched_there_is_no_section_on_health(tmp_path: Path) -> None:
-    made = make_snapshot(1, 12)
-    page, _ = write(replace(made, events=()), tmp_path / "none")
-    assert not any(found.get("href") == "#health" or found.get("id") == "health" for _, found in page.tags)
-    flags = tuple(event for event in made.events if event.kind == "health_flags")
-    page, _ = write(replace(made, events=flags), tmp_path / "quiet")
-    assert "None of 12 trials raised a warning." in page.text
 
 
 def test_text_from_outside_is_shown_as_text(tmp_path: Path) -> None:
