@@ -109,7 +109,8 @@ class LightningObjective(Adopted):
             trainer = self._make_trainer(lightning, report, job, context)
             last = Path(job.folder) / _LAST
             try:
-                trainer.fit(module, datamodule=data, ckpt_path=str(last) if job.resume and last.exists() else None)
+                begin_at = str(last) if job.resume and last.exists() else None
+                trainer.fit(module, datamodule=data, ckpt_path=begin_at, weights_only=True)
             except _sigterm_of(lightning):  # during a validation, where nobody looks between batches
                 raise TrialStopped(_STOPPED) from None
         return ended(report.step or job.reported, job.epochs)
