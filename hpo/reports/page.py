@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import base64
-import json
-import math
-import os
 import re
-import tempfile
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,14 +30,13 @@ from hpo.reports.facts import Facts
 from hpo.reports.failed import failed
 from hpo.reports.forest import Evidence
 from hpo.reports.health import health
+from hpo.reports.html import script_json, templates, write_files
 from hpo.reports.importance import Importance, importances
 from hpo.reports.luck import expected_luck
 from hpo.reports.progress import Progress
 from hpo.reports.timeline import timeline
 from hpo.reports.wording import axis, clock, number, shown
 from storage.records import CONFIRM, RETRAIN, SEARCH, Snapshot
-
-_TEMPLATES = Path(__file__).parent / "templates"
 
 
 def write_report(
@@ -80,8 +75,7 @@ def write_report(
     page = render(facts, found, drawn, [*pictures, *runs], list(runs.values()))
     files = {"index.html": page.encode(), **pictures, **runs}
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        paths = [_write(out / name, content) for name, content in files.items()]
+        paths = write_files(out, files)
         earlier = [path.name for series in (SEARCH, RETRAIN) for path in out.glob(f"run-{series}-*.png")]
         for name in (*plots.FILES, *earlier):
             if name not in files:
@@ -99,14 +93,10 @@ def render(
     runs: Sequence[bytes] = (),
 ) -> str:
     """The page's HTML."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
     from plotly.offline import get_plotlyjs
 
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True,
-    )  # fmt: skip
+    environment = templates()
     environment.filters.update(number=number, clock=clock, shown=shown)
     known = {trial.number for trial in facts.trials}
 
@@ -211,36 +201,3 @@ def _record(facts: Facts) -> dict[str, Any]:
 def _link(match: re.Match[str], known: set[int]) -> str:
     word, n = match.groups()
     return f'<a href="#trial-{n}">{word} {n}</a>' if int(n) in known else match[0]
-
-
-def script_json(value: Any) -> str:
-    """JSON that may stand inside a ``<script>``: no ``</script>`` or ``<!--`` can come of it, and NaN is null."""
-    text = json.dumps(_finite(value), allow_nan=False, separators=(",", ":"), ensure_ascii=False)
-    for character in "<>&\u2028\u2029":
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    return text
-
-
-def _finite(value: Any) -> Any:
-    """The same value with every float short (six digits are finer than a pixel) and none that JSON lacks."""
-    if isinstance(value, float):
-        return float(f"{value:.6g}") if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {key: _finite(inner) for key, inner in value.items() if inner is not None}
-    if isinstance(value, (list, tuple)):
-        return [_finite(inner) for inner in value]
-    return value
-
-
-def _write(path: Path, content: bytes) -> Path:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        # mkstemp makes files that only their owner may read; a report is to be shared.
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    return path

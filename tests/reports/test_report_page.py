@@ -18,7 +18,8 @@ from PIL import Image
 
 from hpo.errors import UserError
 from hpo.pareto import ParetoFront
-from hpo.reports.page import script_json, write_report
+from hpo.reports.html import script_json
+from hpo.reports.page import write_report
 from hpo.trial import Point, StopKind, StopReason, TrialRecord, TrialState
 from storage.records import Annotations, ArtifactRecord, EventRecord, ModelRecord, Snapshot
 

@@ -6,16 +6,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from hpo import durable
 from hpo.errors import UserError
 from hpo.reports.comparison import figures, tables, words
 from hpo.reports.comparison.plots import FILES, plots
 from hpo.reports.comparison.sides import SideBySide
 from hpo.reports.comparison.tables import Row
-from hpo.reports.page import script_json
+from hpo.reports.html import script_json, templates, write_files
 from hpo.reports.wording import number, shown
-
-_TEMPLATES = Path(__file__).parents[1] / "templates"
 
 
 def write_page(side: SideBySide, out: Path) -> list[Path]:
@@ -32,27 +29,21 @@ def write_page(side: SideBySide, out: Path) -> list[Path]:
     pictures = plots(side)
     files = {"index.html": render(side, list(pictures)).encode(), **pictures}
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        for name, content in files.items():
-            durable.write(out / name, lambda path, content=content: path.write_bytes(content))  # type: ignore[misc]
+        paths = write_files(out, files)
         for name in FILES.values():
             if name not in files:
                 (out / name).unlink(missing_ok=True)
     except OSError as error:
         raise UserError(f"Cannot write the comparison into {out}: {error.strerror}.") from error
-    return [out / name for name in files]
+    return paths
 
 
 def render(side: SideBySide, pictures: list[str]) -> str:
     """The page's HTML."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
     from plotly.offline import get_plotlyjs
 
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True,
-    )  # fmt: skip
+    environment = templates()
     environment.filters["linked"] = lambda text: text  # a report links the trials it names; here are none to lead to
     drawn = [figures.curves(side), figures.finals(side)]
     return environment.get_template("comparison.html.j2").render(

@@ -5,7 +5,6 @@ from hpo.training.checkpoints.folder import (
     BEST,
     LAST,
     PREVIOUS,
-    PRUNED,
     START,
     CheckpointFolder,
     check_fits,
@@ -14,10 +13,9 @@ from hpo.training.checkpoints.folder import (
     kept_epochs,
     kept_name,
     load_weights,
-    note_pruned,
-    why_pruned,
     write_atomically,
 )
+from hpo.training.checkpoints.pruned import PRUNED, note_pruned, why_pruned
 
 __all__ = [
     "BEST",

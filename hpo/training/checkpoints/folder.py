@@ -15,7 +15,6 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +31,6 @@ LAST = "last.pt"
 PREVIOUS = "last.prev.pt"
 BEST = "best.pt"
 START = "start.pt"
-PRUNED = "pruned.txt"  # which checkpoints were deleted on purpose, and by what
 
 _KEPT = re.compile(r"epoch-(\d+)\.pt")
 _FETCHED = ".fetched"  # what was copied here from a mirror that is no folder
@@ -334,22 +332,6 @@ def kept_epochs(folder: Path) -> dict[int, Path]:
     """The checkpoints that are kept in a folder, by their epoch."""
     named = ((epoch_of(path.name), path) for path in folder.glob("epoch-*.pt"))
     return dict(sorted((epoch, path) for epoch, path in named if epoch is not None))
-
-
-def note_pruned(folder: Path, names: Sequence[str], why: str) -> None:
-    """Leave word in a trial's folder that checkpoints were deleted on purpose."""
-    with suppress(OSError), (folder / PRUNED).open("a", encoding="utf-8") as file:
-        file.write(f"{', '.join(names)}: deleted by {why}\n")
-
-
-def why_pruned(path: Path) -> str | None:
-    """What ``note_pruned`` was told of a checkpoint that is gone; None where nobody deleted it so."""
-    try:
-        lines = (path.parent / PRUNED).read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return None
-    words = (line.partition(": ") for line in reversed(lines))
-    return next((why for names, _, why in words if path.name in names.split(", ")), None)
 
 
 def load_weights(path: Path | str) -> dict[str, Tensor]:

@@ -22,7 +22,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 from hpo.errors import OutOfMemory, TrialFailed
 from hpo.training.settings import TrainerSettings
@@ -170,8 +170,8 @@ class _Member:
     def _pass_on_what_it_prints(self) -> None:
         """To standard error, which the trial's log sees; the processes after the first one are named."""
         name = f"[process {self.rank + 1}] " if self.rank else ""
-        assert self.process.stdout is not None
-        for line in io.TextIOWrapper(self.process.stdout, "utf-8", "replace", newline=""):  # a bar's \r ends one, too
+        printed = cast(IO[bytes], self.process.stdout)  # it was started with a pipe
+        for line in io.TextIOWrapper(printed, "utf-8", "replace", newline=""):  # a bar's \r ends one, too
             sys.stderr.write(f"{name}{line}")
 
     def death(self) -> str:
