@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from hpo.training.task import Outline, Task
+    from objectives.prediction import Preparation
 
 
 @dataclass(frozen=True)
@@ -183,12 +184,16 @@ class TrainingObjective(Objective):
     ``folds`` says whether ``task(job)`` honours ``job.fold``: validation is then the fold's
     part of the training and validation data; the test set is never in it. ``usual_budgets``,
     the smallest first, take the place of the budget by rule of thumb where one applies.
+    ``meanings`` says of the exported tensors, by name, what stands in them and in which unit;
+    ``limits``, in sentences, where the model should not be trusted: both for the model's card.
     """
 
     own_metrics: ClassVar[Mapping[str, Metric]] = {}
     health: ClassVar[tuple[Rule, ...]] = ()
     folds: ClassVar[bool] = False
     usual_budgets: ClassVar[Sequence[UsualBudget]] = ()
+    meanings: ClassVar[Mapping[str, str]] = {}
+    limits: ClassVar[Sequence[str]] = ()
     metrics: ClassVar[Mapping[str, Metric]] = TRAINER_METRICS
     default_goals: ClassVar[tuple[str, ...]] = ("val_loss",)
 
@@ -221,6 +226,21 @@ class TrainingObjective(Objective):
             ExportFailed: the objective does not say how (the default).
         """
         raise ExportFailed(f"{type(self).__name__} must define model(params, facts) to be shipped as safetensors.")
+
+    def preparation(self, params: Params, facts: Mapping[str, Any], assets: Path) -> Preparation:
+        """How files as people have them become the inputs of a shipped model, and its outputs words; without torch.
+
+        Args:
+            facts: ``Task.facts`` after a trip through JSON.
+            assets: the bundle's folder with what ``Task.assets`` left; absent where that is None.
+
+        Raises:
+            UserError: the objective does not say how (the default); arrays by name in an .npz always work.
+        """
+        raise UserError(
+            f"{type(self).__name__} reads no files: it must define preparation(params, facts, assets). "
+            "Give an .npz with the model's inputs by name instead."
+        )
 
     def run(self, job: Job, context: TrialContext) -> Outcome:
         settings = job.trainer.with_params(job.params)

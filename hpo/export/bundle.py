@@ -33,6 +33,7 @@ CHECKSUMS = "checksums.sha256"
 METRICS = "metrics.json"
 CONFIG = "config.yaml"
 README = "README.md"
+ASSETS = "assets"  # a folder: what preparing new inputs takes; absent where nothing does
 REQUIRED = (MANIFEST, METRICS, CONFIG, EXAMPLE, README)
 
 

@@ -9,8 +9,9 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from hpo.evaluation.gates import Verdict, rule
+from hpo.trial import Direction
 
-VERSION = 3  # of the bundle's layout; a reader refuses what is newer than itself
+VERSION = 4  # of the bundle's layout; a reader refuses what is newer than itself
 
 
 class _Facts(BaseModel):
@@ -20,12 +21,14 @@ class _Facts(BaseModel):
 class TensorFacts(_Facts):
     """One input or output. ``shape`` has a name where a length is free: "batch", or one of ``Task.open_axes``.
 
-    "by NAME" is an output's length that changes with that of NAME and is another.
+    "by NAME" is an output's length that changes with that of NAME and is another. ``meaning``
+    says what stands in it and in which unit.
     """
 
     name: str
     dtype: str
     shape: tuple[int | str, ...]
+    meaning: str = ""
 
 
 class Comparison(_Facts):
@@ -96,12 +99,15 @@ class Check(_Facts):
     comparison: Comparison | None = None
     relative_error: RelativeError | None = None
     latency: tuple[Latency, ...] = ()
+    memory_mb: float | None = None
 
 
 class FormatEntry(_Facts):
     """One format: shipped, or the reason why not. ``files`` are relative to the bundle.
 
     A format that rounds the model has a ``relative_error`` instead of a ``comparison``, and ``metrics``.
+    ``unverified`` says why a format could be made here but not run; it has neither then.
+    ``memory_mb``: by how much the process that ran it grew beyond what it had before loading, at its peak.
     """
 
     released: bool
@@ -113,6 +119,8 @@ class FormatEntry(_Facts):
     relative_error: RelativeError | None = None
     metrics: Mapping[str, Shift] = {}
     latency: tuple[Latency, ...] = ()
+    memory_mb: float | None = Field(default=None, description="MB of 2**20 bytes")
+    unverified: str | None = None
 
     @property
     def bound_share(self) -> float | None:
@@ -171,8 +179,19 @@ class GateFacts(_Facts):
         return f"{self.title}: {found}{self.word}" + (f" ({self.why})" if self.why else "")
 
 
+class MainGoal(_Facts):
+    """A metric of the test set, such as ``test_pearson_r``."""
+
+    metric: str
+    direction: Direction
+
+
 class Manifest(_Facts):
     """The whole: what the model is, where it comes from (``origin``), what ships and how good it is.
+
+    ``summary`` and ``limits`` are the objective's own words. ``goal`` is the test metric that versions are
+    compared by, with the direction in which it is better. ``weights_sha256`` is that of every parameter
+    and buffer, so that a second training can be told to be the same.
 
     ``released`` is False when one of the ``gates`` is not met, or when nobody evaluated any, as
     for a model exported from a checkpoint alone; where a study sets no gates nothing is in the way.
@@ -192,6 +211,10 @@ class Manifest(_Facts):
     origin: Mapping[str, Any]
     gates: tuple[GateFacts, ...] = ()
     released: bool = True
+    summary: str = ""
+    limits: tuple[str, ...] = ()
+    goal: MainGoal | None = None
+    weights_sha256: str | None = None
 
     @property
     def release(self) -> str:

@@ -19,18 +19,20 @@ import hpo
 from hpo.errors import ExportFailed
 from hpo.evaluation.gates import Verdict, is_released
 from hpo.export import formats as all_formats
-from hpo.export.bundle import CONFIG, MANIFEST, METRICS, README, ModelBundle
+from hpo.export.bundle import ASSETS, CONFIG, MANIFEST, METRICS, README, ModelBundle
 from hpo.export.compare import measure
 from hpo.export.effect import shifts
 from hpo.export.example import ROWS, StoredExample
 from hpo.export.formats import Subject
 from hpo.export.forward import first_rows, load_weights_strictly, predictor
-from hpo.export.manifest import Check, FormatEntry, GateFacts, Manifest
+from hpo.export.manifest import Check, FormatEntry, GateFacts, MainGoal, Manifest, TensorFacts
 from hpo.export.plain import to_json, to_plain
 from hpo.export.readme import readme
 from hpo.export.shapes import BATCH, Axes, input_facts, open_axes, output_facts
 from hpo.export.verify import TIMEOUT_S, check_apart, check_tolerance
+from hpo.export.weights import weights_sha256
 from hpo.training.task import Task
+from objectives.base import TrainingObjective
 
 MB = 2**20
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
@@ -55,6 +57,8 @@ def export_model(
     latency: bool = True,
     timeout_s: float = TIMEOUT_S,
     judge: Callable[[Mapping[str, Mapping[str, float]]], Sequence[Verdict]] | None = lambda figures: (),
+    about: TrainingObjective | None = None,
+    goal: MainGoal | None = None,
 ) -> ModelBundle:
     """Write ``weights`` of ``task.model`` as a bundle at ``out`` in the ``formats``.
 
@@ -67,7 +71,8 @@ def export_model(
     manifest's ``origin``. ``timeout_s`` is the limit of each format's check. ``judge`` gets
     the figures of every format that ships and answers with the gates' verdicts; a model that
     does not meet them all is written, too, and marked as not released, as is one that
-    nobody judges (None).
+    nobody judges (None). The words of the model's card come from the objective itself
+    (``about``); ``goal`` is the test metric that versions will be compared by.
 
     Raises:
         BundleError: ``out`` exists and ``overwrite`` is not set, or is not a bundle.
@@ -88,6 +93,9 @@ def export_model(
 
     def fill(folder: Path) -> None:
         example.save(folder)
+        if task.assets is not None:
+            (folder / ASSETS).mkdir()
+            task.assets(folder / ASSETS)
         entries = _entries(names, task, subject, example, folder, check)
         shipped = {name: entry.figures for name, entry in entries.items() if entry.released}
         verdicts = judge(shipped) if judge is not None else ()
@@ -96,8 +104,8 @@ def export_model(
             objective=objective,
             params=subject.params,
             facts=subject.facts,
-            inputs=input_facts(example, axes),
-            outputs=output_facts(example, axes),
+            inputs=_with_meanings(input_facts(example, axes), about),
+            outputs=_with_meanings(output_facts(example, axes), about),
             atol=atol,
             rtol=rtol,
             formats=entries,
@@ -105,6 +113,10 @@ def export_model(
             origin=origin,
             gates=tuple(map(GateFacts.of, verdicts)),
             released=judge is not None and is_released(verdicts),
+            summary="" if about is None else about.summary,
+            limits=() if about is None else tuple(about.limits),
+            goal=goal,
+            weights_sha256=weights_sha256(weights),
         )
         (folder / MANIFEST).write_text(to_json(manifest, "manifest"), "utf-8")
         (folder / METRICS).write_text(to_json(figures, "metrics"), "utf-8")
@@ -112,6 +124,11 @@ def export_model(
         (folder / README).write_text(readme(manifest, figures), "utf-8")
 
     return ModelBundle.write(out, fill, overwrite=overwrite)
+
+
+def _with_meanings(tensors: Sequence[TensorFacts], about: TrainingObjective | None) -> tuple[TensorFacts, ...]:
+    meanings = {} if about is None else about.meanings
+    return tuple(one.model_copy(update={"meaning": meanings.get(one.name, "")}) for one in tensors)
 
 
 def _subject(

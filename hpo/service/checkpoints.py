@@ -66,6 +66,7 @@ def export_checkpoint(
         overwrite=overwrite,
         import_from=folder,
         judge=None,
+        about=objective,
     )
 
 

@@ -12,6 +12,7 @@ from hpo.choice import Policy
 from hpo.errors import UserError
 from hpo.evaluation.gains import Gain, gains, main_metrics
 from hpo.evaluation.gates import Verdict
+from hpo.export.manifest import MainGoal
 from hpo.export.retrain import RetrainSummary, summarise
 from hpo.interrupt import Interrupt
 from hpo.plan import Plan
@@ -157,6 +158,8 @@ def export(
             overwrite=overwrite,
             import_from=plan.import_from,
             judge=lambda figures: verdicts(studies, study, plan, retrained.promise, shipped, figures),
+            about=objective,
+            goal=_main_goal(plan, shipped),
         )
         manifest = {**bundle.manifest.model_dump(mode="json"), "digest": bundle.digest}
         studies.add_model(study, ModelRecord(codec.now(), str(out.resolve()), retrained.promise.number, manifest))
@@ -203,6 +206,14 @@ def _retrained(
     judged = verdicts(studies, study, plan, promise, shipped)
     sure = intervals(studies, study, plan, shipped)
     return Retrained(plan.name, promise, runs, summary, has_model, simple["test"], found, judged, sure)
+
+
+def _main_goal(plan: Plan, shipped: TrialRecord) -> MainGoal | None:
+    """The first of the study's goals, or its monitored metric, that was measured on the test set."""
+    for goal in main_metrics(plan.goals, plan.monitor):
+        if f"test_{goal.metric}" in shipped.metrics:
+            return MainGoal(metric=f"test_{goal.metric}", direction=goal.direction)
+    return None
 
 
 def _origin(plan: Plan, retrained: Retrained, shipped: TrialRecord) -> dict[str, Any]:

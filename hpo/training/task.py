@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -63,6 +64,8 @@ class Task:
     ``other``. None: a class where targets are whole numbers, else a value (``prediction_kind``).
     ``columns``: how many of the columns that metrics get are outputs in that sense; those after
     them are for the metrics alone. None: all.
+    ``assets(folder)`` leaves in an empty folder what preparing new inputs takes beside ``facts``, such
+    as a tokenizer; it ships with the model. JSON, text and safetensors: nothing that is code.
     ``blocks`` are the parts of ``model`` (its layers) whose activations may be computed
     again instead of kept, when the setting ``gradient_checkpointing`` asks for it.
     """
@@ -82,6 +85,7 @@ class Task:
     weigh: Callable[[Tensor], Tensor | int] = len
     keep: Callable[[Any, Tensor], tuple[Tensor, Tensor]] | None = None
     open_axes: Sequence[Mapping[int, str]] = ()
+    assets: Callable[[Path], None] | None = None
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,10 @@ def heads(place: places.Place, names: Sequence[str], least: int) -> list[Head]:
             than ``least`` samples, or not as long as most; with their count and the first five.
     """
     with ThreadPoolExecutor(_READERS) as pool:
-        found = list(pool.map(functools.partial(_head, place), names))
+        starts = list(pool.map(functools.partial(_start, place), names))
+    # Outside the pool: NumPy parses a header with ast, which Python 3.11 cannot do in two threads at once
+    # (github.com/python/cpython/issues/106905).
+    found = [start if isinstance(start, Head) else _head(*start) for start in starts]
     faults = [head.fault for head in found]
     told = [f"{name} ({fault})" for name, fault in zip(names, faults, strict=True)]
     rule = "every recording must be a whole .npy of complex64 or complex128, shape (n_samples,)"
@@ -65,13 +68,16 @@ def heads(place: places.Place, names: Sequence[str], least: int) -> list[Head]:
     return found
 
 
-def _head(place: places.Place, name: str) -> Head:
+def _start(place: places.Place, name: str) -> tuple[bytes, int] | Head:
+    """A file's first bytes and its size in bytes; a head with the fault if it cannot be read."""
     try:
         with place.open(name) as stream:
-            start = stream.read(_HEAD_BYTES)
-            size = stream.seek(0, io.SEEK_END)
+            return stream.read(_HEAD_BYTES), stream.seek(0, io.SEEK_END)
     except OSError as error:
         return Head(0, b"", error.strerror or str(error).splitlines()[0])
+
+
+def _head(start: bytes, size: int) -> Head:
     try:
         shape, dtype, offset = _header(start)
     except ValueError as error:

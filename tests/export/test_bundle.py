@@ -120,10 +120,10 @@ def test_a_link_is_refused_even_if_what_it_leads_to_is_right(path: Path, name: s
 
 
 def test_a_manifest_of_a_newer_version_is_refused_with_both_versions(path: Path) -> None:
-    content = json.loads((path / MANIFEST).read_text()) | {"version": 4, "new": True}
+    content = json.loads((path / MANIFEST).read_text()) | {"version": 5, "new": True}
     (path / MANIFEST).write_text(json.dumps(content))
     reseal(path)
-    with pytest.raises(BundleError, match="version 4, this hpo reads up to 3"):
+    with pytest.raises(BundleError, match="version 5, this hpo reads up to 4"):
         ModelBundle.open(path)
 
 

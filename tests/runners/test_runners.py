@@ -308,9 +308,9 @@ class Loud(Analytic):
 
 
 def test_every_trial_of_every_series_has_a_log(tmp_path: Path, sqlite_url: str, runner: str) -> None:
-    (tmp_path / f"loud_{runner}.py").write_text(LOUD)
+    (tmp_path / f"logged_{runner}.py").write_text(LOUD)
     launch(
-        tmp_path, sqlite_url, runner=runner, objective=f"loud_{runner}:Loud", budget={"trials": 2, "epochs": 2},
+        tmp_path, sqlite_url, runner=runner, objective=f"logged_{runner}:Loud", budget={"trials": 2, "epochs": 2},
         retrain={"confirm": 1, "confirm_seeds": 1, "pick": "f1"},
     )  # fmt: skip
     for folder in ("search-00000", "search-00001", "confirm-00000"):

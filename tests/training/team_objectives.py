@@ -106,6 +106,7 @@ class Faulty(Plain):
 
 def misbehave(fault: str, folder: Path) -> None:
     if fault == "raise":
+        print("looking at the third batch")
         raise ValueError("the third batch is bad")
     if fault == "memory":
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.")

@@ -173,10 +173,11 @@ def test_measuring_a_team_changes_nothing(tmp_path: Path) -> None:
     assert_close(tmp_path / "measured", tmp_path / "plain", rtol=0, atol=0)
 
 
-def test_one_that_fails_ends_all_with_its_own_words(tmp_path: Path) -> None:
+def test_one_that_fails_ends_all_with_its_own_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(TrialFailed, match=r"^ValueError: the third batch is bad \(in process 2 of 2\)$") as failed:
         run(tmp_path, "Faulty", params={"fault": "raise"}, devices=2)
     assert 'raise ValueError("the third batch is bad")' in str(failed.value.__cause__)
+    assert "[process 2] looking at the third batch\n" in capsys.readouterr().err
     assert len(pids(tmp_path)) == 2
     assert not any(map(is_running, pids(tmp_path)))
 
