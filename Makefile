@@ -9,6 +9,8 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 TIMM := .venv-timm
 TIMM_READY := $(TIMM)/.ready
+PLAIN := .venv-plain
+PLAIN_READY := $(PLAIN)/.ready
 
 DEMO := demo
 DEMO_STUDY := examples/logo-quality.yaml
@@ -20,7 +22,7 @@ DEMO_ENV := HPO_STORAGE=sqlite:///$(DEMO)/hpo.db HPO_RUNS=$(DEMO)/runs
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-systems test-timm test-full lint format clean distclean
+.PHONY: help setup demo test test-slow test-systems test-timm test-plain test-full lint format clean distclean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 18
@@ -55,6 +57,9 @@ demo: $(READY) ## search, validate, retrain, export, verify and report on a real
 	@echo "The front of $(DEMO_NAME):"
 	@$(DEMO_ENV) $(BIN)/hpo front $(DEMO_NAME)
 	@echo
+	@echo "What the model says of the first records:"
+	@$(BIN)/hpo predict $(DEMO)/bundle $(DEMO_DATA) --limit 5
+	@echo
 	@echo "Report: $(DEMO)/report/index.html"
 	@echo "Bundle: $(DEMO)/bundle"
 	@echo
@@ -65,6 +70,7 @@ demo: $(READY) ## search, validate, retrain, export, verify and report on a real
 	@echo "  hpo best $(DEMO_NAME) --pick knee                another winner"
 	@echo "  hpo launch $(DEMO_STUDY)            with more trials in the file: goes on"
 	@echo "  hpo dashboard                                    the same study in optuna-dashboard"
+	@echo "  hpo publish $(DEMO)/bundle --as $(DEMO_NAME)      as v1.0.0, where its gates are met"
 	@echo "  hpo init quality_regression --out my-study.yaml  a study of your own"
 
 test: $(READY) ## the tests, without the slow matrix (under 10 minutes on 2 cores)
@@ -73,7 +79,7 @@ test: $(READY) ## the tests, without the slow matrix (under 10 minutes on 2 core
 test-slow: $(READY) ## the slow matrix alone, one test at a time; PARTS=tests/notebook for a part of it
 	@$(BIN)/pytest -m slow $(PARTS); code=$$?; test $$code -eq 5 || exit $$code
 
-test-systems: $(READY) ## every system from its data to a verified bundle, in two short trials each (5 minutes)
+test-systems: $(READY) ## every system from its data to predictions, in two short trials each (5 minutes)
 	$(BIN)/pytest -n $(WORKERS) -m slow tests/test_systems.py -k short_trials
 
 test-timm: $(TIMM_READY) ## the models of timm, in an environment of their own (a minute)
@@ -86,6 +92,15 @@ $(TIMM_READY): $(READY)
 	@$(BIN)/python -c 'import sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))' \
 	  > $$($(TIMM)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/hpo-venv.pth
 	@$(BIN)/python -m pip --python $(TIMM)/bin/python install -q --no-deps -c constraints.txt timm torchvision
+	@touch $@
+
+test-plain: $(PLAIN_READY) ## a bundle where there is onnxruntime and no PyTorch (a minute)
+	HPO_PLAIN_PYTHON=$(PLAIN)/bin/python $(BIN)/pytest tests/plain
+
+# An environment that finds nothing of $(VENV): what a machine needs that only predicts.
+$(PLAIN_READY): $(READY)
+	@$(PYTHON) -m venv --clear --without-pip $(PLAIN)
+	@$(BIN)/python -m pip --python $(PLAIN)/bin/python install -q -c constraints.txt onnxruntime
 	@touch $@
 
 test-full: test test-slow ## all tests
@@ -104,4 +119,4 @@ clean: ## remove caches and build leftovers
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
 distclean: clean ## remove .venv and what the demo made, too
-	rm -rf $(VENV) $(TIMM) $(DEMO) $(DEMO_DATA) $(DEMO_DATA).parts
+	rm -rf $(VENV) $(TIMM) $(PLAIN) $(DEMO) $(DEMO_DATA) $(DEMO_DATA).parts

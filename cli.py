@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from hpo.commands import begin, db, keep, live, look, run, ship
+from hpo.commands import begin, db, keep, live, look, models, predict, run, ship
 from hpo.terminal import fail
 
 app = typer.Typer(
@@ -23,8 +23,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for _room in (begin, run, look, live, ship, keep):
+for _room in (begin, run, look, live, ship, predict, keep):
     app.add_typer(_room.app)
+app.add_typer(models.publishing)
+app.add_typer(models.app, name="models", help="Published models: list, show, compare, label and fetch versions.")
 app.add_typer(db.app, name="db", help="A whole database: bring it up to date, check it, copy it.")
 
 

@@ -24,6 +24,12 @@ PACKAGES = (
     "tensorboard", "wandb", "onnx", "onnxscript", "onnxruntime",
 )  # fmt: skip
 
+# Those whose version can change what a training comes to.
+NUMERIC = (
+    "hpo", "torch", "torchvision", "torchaudio", "numpy", "scipy", "scikit-learn", "pandas", "pyarrow", "pillow",
+    "transformers", "tokenizers", "datasets", "timm", "bitsandbytes",
+)  # fmt: skip
+
 
 def describe(code: Mapping[str, str] | None = None) -> dict[str, Any]:
     """The environment of this process, as plain data for the launch's record.
@@ -43,6 +49,32 @@ def describe(code: Mapping[str, str] | None = None) -> dict[str, Any]:
         "packages": {name: version for name in PACKAGES if (version := _version(name))},
         **_commits(folders),
     }
+
+
+def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What may change the numbers of a training, where two environments (``describe``) are known to differ."""
+    was, is_now = _that_count(then), _that_count(now)
+    both = [name for name in was if name in is_now]
+    return [f"{name}: was {was[name]}, is {is_now[name]}" for name in both if was[name] != is_now[name]]
+
+
+def _that_count(environment: Mapping[str, Any]) -> dict[str, str]:
+    packages = environment.get("packages", {})
+    told = {
+        "Python": environment.get("python"),
+        **{name: packages.get(name) for name in NUMERIC},
+        "CPU": environment.get("cpu"),
+        "GPUs": ", ".join(environment.get("gpus") or ["none"]),
+        "CUDA": environment.get("cuda"),
+        "hpo's code": commit_words(environment.get("git_hpo")),
+        "the study's code": commit_words(environment.get("git_objective") or environment.get("git")),
+    }
+    return {name: value for name, value in told.items() if value is not None}
+
+
+def commit_words(found: Mapping[str, Any] | None) -> str | None:
+    """``0a1b2c3d4e5f``, ``0a1b2c3d4e5f with changes``; None outside git."""
+    return None if not found else found["commit"][:12] + (" with changes" if found["dirty"] else "")
 
 
 def _version(name: str) -> str | None:

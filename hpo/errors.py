@@ -72,7 +72,11 @@ class StudyBusy(UserError):
 
 
 class BundleError(UserError):
-    """A model bundle is incomplete, changed or unreadable."""
+    """A model bundle is incomplete, changed or unreadable; ``fault`` is the file and what is wrong with it."""
+
+    def __init__(self, message: str, fault: str | None = None) -> None:
+        super().__init__(message)
+        self.fault = fault
 
 
 class WorkError(HpoError):

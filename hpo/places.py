@@ -13,6 +13,7 @@ import functools
 import shutil
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Protocol
 from urllib.parse import parse_qsl, urlencode, urlsplit
@@ -52,6 +53,9 @@ class Place(Protocol):
 
     def remove(self, name: str) -> None:
         """Delete a file, where there is one."""
+
+    def remove_folder(self, name: str) -> None:
+        """Delete a folder with all that is in it, where there is one."""
 
     def remove_unfinished(self) -> None:
         """Delete what a process left that died while writing."""
@@ -116,6 +120,10 @@ class Folder:
     def remove(self, name: str) -> None:
         (self.path / name).unlink(missing_ok=True)
 
+    def remove_folder(self, name: str) -> None:
+        with suppress(FileNotFoundError):
+            shutil.rmtree(self.path / name)
+
     def remove_unfinished(self) -> None:
         durable.remove_unfinished(self.path)
 
@@ -169,6 +177,14 @@ class Bucket:
         target = f"{self._path}/{name}"
         if self._files.get_file_info(target).type is FileType.File:  # asked of the one: there may be thousands
             self._files.delete_file(target)
+
+    def remove_folder(self, name: str) -> None:
+        from pyarrow.fs import FileSelector, FileType
+
+        below = FileSelector(f"{self._path}/{name}", allow_not_found=True, recursive=True)
+        for info in self._files.get_file_info(below):
+            if info.type is FileType.File:
+                self._files.delete_file(info.path)
 
     def remove_unfinished(self) -> None:
         """Nothing: an upload that broke off shows nowhere."""

@@ -198,11 +198,15 @@ def _trackers(value: object) -> object:
 
 
 class ExportSpec(_Part):
-    """Formats to ship, and how far each may differ from PyTorch: atol + rtol·|value|."""
+    """Formats to ship, and how far each may differ from PyTorch: atol + rtol·|value|.
+
+    ``evidence``: whether what the model said about the test set ships with it.
+    """
 
     formats: list[str] = Field(default=["onnx", "safetensors"], min_length=1)
     atol: float = Field(default=1e-4, ge=0, allow_inf_nan=False)
     rtol: float = Field(default=1e-3, ge=0, allow_inf_nan=False)
+    evidence: bool = True
 
 
 class StudySpec(_Part):

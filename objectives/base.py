@@ -186,6 +186,8 @@ class TrainingObjective(Objective):
     the smallest first, take the place of the budget by rule of thumb where one applies.
     ``meanings`` says of the exported tensors, by name, what stands in them and in which unit;
     ``limits``, in sentences, where the model should not be trusted: both for the model's card.
+    ``shared_facts`` are the names of those of ``Task.facts`` (units, classes, a vocabulary) that must be the
+    same in two models for the one's inputs and outputs to mean what the other's do; None: all of them.
     """
 
     own_metrics: ClassVar[Mapping[str, Metric]] = {}
@@ -194,6 +196,7 @@ class TrainingObjective(Objective):
     usual_budgets: ClassVar[Sequence[UsualBudget]] = ()
     meanings: ClassVar[Mapping[str, str]] = {}
     limits: ClassVar[Sequence[str]] = ()
+    shared_facts: ClassVar[frozenset[str] | None] = None
     metrics: ClassVar[Mapping[str, Metric]] = TRAINER_METRICS
     default_goals: ClassVar[tuple[str, ...]] = ("val_loss",)
 

@@ -6,7 +6,7 @@ For a machine that predicts and does nothing else: NumPy and the readers of file
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,21 +18,26 @@ Arrays = Mapping[str, NDArray[np.generic]]
 
 @dataclass(frozen=True)
 class Rows:
-    """Some samples on their way into a model: their ids, and its inputs by name, each (rows, ...)."""
+    """Some samples on their way into a model: their ids, and its inputs by name, each (rows, ...).
+
+    ``beside`` is what ``tell`` needs and the model does not take, (rows, ...); empty where inputs are given as arrays.
+    """
 
     ids: Sequence[str]
     inputs: Arrays
+    beside: Arrays = field(default_factory=dict)
 
 
 class Preparation(Protocol):
-    """One objective's way from a file, or a folder of files, to predictions.
+    """One objective's way from a file, or a folder of files, to predictions."""
 
-    ``suffixes``: the files that it reads, such as ``(".parquet", ".csv")``, in lower case.
-    ``accepts``: a sentence on what must stand in them, for people.
-    """
+    @property
+    def suffixes(self) -> tuple[str, ...]:
+        """The files that it reads, such as ``(".parquet", ".csv")``, in lower case."""
 
-    suffixes: tuple[str, ...]
-    accepts: str
+    @property
+    def accepts(self) -> str:
+        """What must stand in them, for people."""
 
     def read(self, path: Path, rows: int) -> Iterator[Rows]:
         """The samples of a file or folder in its own order, at most ``rows`` at a time.
@@ -44,5 +49,8 @@ class Preparation(Protocol):
             DataError: the file cannot be read, or a sample cannot be used; file, row or column, and rule.
         """
 
-    def tell(self, outputs: Arrays) -> list[dict[str, Any]]:
-        """What the model said, a JSON object a row: names with units (``distance_m``), classes by their names."""
+    def tell(self, rows: Rows, outputs: Arrays) -> list[dict[str, Any]]:
+        """What the model said of ``rows``, a JSON object each: names with units (``distance_m``), classes by name.
+
+        Every object has the same names in it; under each a number, a text, or a list or mapping of such.
+        """

@@ -82,7 +82,8 @@ def _orphans(conn: Connection) -> Iterator[Problem]:
     studies, theirs = tables.studies, optuna_rows.studies
     references.append((studies, studies.c.study_id, theirs, theirs.c.study_id))
     for table, column, owner, key in references:
-        lost = select(func.count()).select_from(table.outerjoin(owner, column == key)).where(key.is_(None))
+        lost = select(func.count()).select_from(table.outerjoin(owner, column == key))
+        lost = lost.where(key.is_(None), column.is_not(None))
         count = conn.execute(lost).scalar_one()
         if count:
             yield Problem(

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-OUR_SCHEMA = "0004"
+OUR_SCHEMA = "0005"
 OUR_VERSION_TABLE = "hpo_alembic_version"
 _CLOCKS = {
     "sqlite": "strftime('%Y-%m-%d %H:%M:%f', 'now')",

@@ -100,6 +100,65 @@ class ModelRecord:
 
 
 @dataclass(frozen=True)
+class VersionRecord:
+    """A bundle published under a model's name; nothing here ever changes.
+
+    ``place`` is the folder of its files, at a place of ``hpo.places``; ``digest`` is that of
+    ``ModelBundle``. ``forced`` is the reason given where the gates, or the rule of ``latest``, were overruled.
+    """
+
+    model: str
+    number: tuple[int, int, int]  # major, minor, patch
+    created_at: str
+    digest: str
+    place: str
+    bytes: int
+    files: int
+    manifest: Mapping[str, Any]
+    study: str | None
+    trial: int | None
+    published_by: str
+    host: str
+    forced: str | None = None
+    notes: str | None = None
+    id: int | None = None  # None before it is stored
+
+    @property
+    def name(self) -> str:
+        """Such as ``v1.2.0``."""
+        return "v" + ".".join(map(str, self.number))
+
+    @property
+    def reference(self) -> str:
+        """Such as ``logo-quality@v1.2.0``."""
+        return f"{self.model}@{self.name}"
+
+
+@dataclass(frozen=True)
+class LabelMoveRecord:
+    """A label of a model that came (``before`` None), moved, or went (``after`` None); both are versions' names."""
+
+    label: str
+    before: str | None
+    after: str | None
+    at: str
+    by: str
+    reason: str | None
+
+
+@dataclass(frozen=True)
+class RegisteredModel:
+    """A model at one moment: its versions, the lowest first, and where its labels point."""
+
+    name: str
+    versions: tuple[VersionRecord, ...]
+    labels: Mapping[str, VersionRecord]
+
+    def labels_of(self, version: VersionRecord) -> list[str]:
+        return sorted(label for label, holder in self.labels.items() if holder.id == version.id)
+
+
+@dataclass(frozen=True)
 class ArtifactRecord:
     """A file kept of a trial, or of the study (``number`` None), at the place that holds the study's artifacts.
 

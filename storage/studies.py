@@ -103,7 +103,7 @@ class Studies:
                 if imported is not None:
                     ours.add(conn, study_id, record.goals, space, imported)
                 for event in events:
-                    _add_event(conn, study_id, event, SEARCH, None)
+                    write_event(conn, study_id, event, SEARCH, None)
             except IntegrityError as error:
                 # A server lets two processes look at once; the second to write learns of the first here.
                 raise StudyBusy(taken) from error
@@ -116,6 +116,8 @@ class Studies:
             ids = select(tables.trials.c.id).where(tables.trials.c.study_id == study.id)
             for table in (tables.points, tables.attempts):
                 conn.execute(delete(table).where(table.c.trial.in_(ids)))
+            v = tables.versions
+            conn.execute(update(v).where(v.c.study_id == study.id).values(study_id=None))
             for table in (
                 tables.trials, tables.events, tables.launches, tables.leases, tables.models, tables.artifacts,
                 tables.studies,
@@ -154,7 +156,7 @@ class Studies:
         self._db.transact(lambda conn: conn.execute(ending))
 
     def add_event(self, study: StoredStudy, event: Event, series: str = SEARCH, number: int | None = None) -> None:
-        self._db.transact(lambda conn: _add_event(conn, study.id, event, series, number))
+        self._db.transact(lambda conn: write_event(conn, study.id, event, series, number))
 
     def events(self, study: StoredStudy, kind: str) -> list[EventRecord]:
         """The events of one kind, the oldest first."""
@@ -196,7 +198,8 @@ class Studies:
         self._db.transact(lambda conn: conn.execute(update(s).where(s.c.study_id == study.id).values(**values)))
 
 
-def _add_event(conn: Connection, study_id: int, event: Event, series: str, number: int | None) -> None:
+def write_event(conn: Connection, study_id: int, event: Event, series: str = SEARCH, number: int | None = None) -> None:
+    """Keep something that happened to a study, or to a trial of it, in a transaction of the caller's."""
     row = {
         "study_id": study_id, "series": series, "number": number, "at": codec.now(), "kind": event.kind,
         "message": event.message, "details": codec.dump(event.details),

@@ -195,3 +195,51 @@ artifacts = Table(
     Column("created_at", TIME, nullable=False),
     Column("place", Text, nullable=False),
 )
+
+# A version outlives its study, and neither changes nor goes.
+versions = Table(
+    "hpo_versions",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("model", String(100), nullable=False),
+    Column("major", Integer, nullable=False),
+    Column("minor", Integer, nullable=False),
+    Column("patch", Integer, nullable=False),
+    Column("created_at", TIME, nullable=False),
+    Column("digest", String(64), nullable=False),
+    Column("place", Text, nullable=False),  # a folder of its own
+    Column("bytes", BigInteger, nullable=False),
+    Column("files", Integer, nullable=False),
+    Column("manifest", LONG, nullable=False),
+    Column("study_id", Integer, ForeignKey("hpo_studies.study_id", ondelete="SET NULL"), index=True),
+    Column("study", String(100)),
+    Column("trial", Integer),
+    Column("published_by", String(255), nullable=False),
+    Column("host", String(255), nullable=False),
+    Column("forced", LONG),
+    Column("notes", LONG),
+    UniqueConstraint("model", "major", "minor", "patch", name="hpo_versions_number"),
+    UniqueConstraint("model", "digest", name="hpo_versions_digest"),
+)
+
+labels = Table(
+    "hpo_labels",
+    metadata,
+    Column("model", String(100), primary_key=True),
+    Column("label", String(100), primary_key=True),
+    Column("version", Integer, ForeignKey("hpo_versions.id"), nullable=False),
+)
+
+label_moves = Table(
+    "hpo_label_moves",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("model", String(100), nullable=False),
+    Column("label", String(100), nullable=False),
+    Column("from_version", Integer, ForeignKey("hpo_versions.id")),
+    Column("to_version", Integer, ForeignKey("hpo_versions.id")),
+    Column("at", TIME, nullable=False),
+    Column("moved_by", String(255), nullable=False),
+    Column("reason", LONG),
+    Index("hpo_label_moves_model", "model", "label"),
+)

@@ -51,6 +51,7 @@ FLOORS = {
     "hpo.export": 7,
     "hpo.reports": 7,
     "hpo.archive": 8,
+    "hpo.prediction": 8,
     "hpo.choice": 8,
     "hpo.trainer_fields": 7,
     "hpo.resolve": 8,

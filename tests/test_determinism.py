@@ -148,11 +148,16 @@ def trials_of(url: str) -> list[tuple[Any, ...]]:
     return [*trials, *curves]
 
 
+# One of each kind in every run, the others in the slow matrix.
+QUICK = {"random", "cmaes", "nsga2", "median", "hyperband", "pareto_median", "hopeless"}
+OFTEN = {True: [], False: [pytest.mark.slow]}
+
+
 @pytest.mark.parametrize(
     ("sampler", "pruner"),
     [
-        *(pytest.param(s, "median", marks=[pytest.mark.slow] if s == "gp" else []) for s in SAMPLERS if s != "tpe"),
-        *(("tpe", p) for p in PRUNERS),
+        *(pytest.param(s, "median", marks=OFTEN[s in QUICK]) for s in SAMPLERS if s != "tpe"),
+        *(pytest.param("tpe", p, marks=OFTEN[p in QUICK]) for p in PRUNERS),
     ],
 )
 def test_a_study_is_the_same_for_any_workers_speeds_and_kills(tmp_path: Path, sampler: str, pruner: str) -> None:

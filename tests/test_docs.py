@@ -63,6 +63,7 @@ MODELS: dict[str, type[BaseModel]] = {
     "## Artifacts": ArtifactsSpec,
     **{f"### {name}": tracking.find(name).Options for name in tracking.known()},
 }
+GROUPS = ("db", "models")  # commands that have commands
 # What stands instead of "none" where the objective or another field steps in.
 IN_WORDS = {
     "required",
@@ -233,7 +234,8 @@ def commands() -> dict[str, set[str]]:
 
     group = typer.main.get_command(app)
     found = dict(group.commands)  # type: ignore[attr-defined]
-    found.update({f"db {name}": command for name, command in found.pop("db").commands.items()})
+    for room in GROUPS:
+        found.update({f"{room} {name}": command for name, command in found.pop(room).commands.items()})
     return {
         name: {o for parameter in command.params for o in parameter.opts if o.startswith("--") and o != "--help"}
         for name, command in found.items()
@@ -287,7 +289,7 @@ def test_every_command_that_a_page_shows_is_one_with_these_options(page: str) ->
     shown = [re.sub(r"#.*", "", part).split() for part in shown if part.split()[:1] == ["hpo"]]
     assert shown
     for _, command, *words in shown:
-        name = f"db {words[0]}" if command == "db" else command
+        name = f"{command} {words[0]}" if command in GROUPS else command
         assert {word for word in words if word.startswith("--")} <= known[name], name
 
 
@@ -314,7 +316,7 @@ def test_the_guide_has_every_table_with_its_columns() -> None:
 def event_kinds() -> set[str]:
     """The kinds of events that the code makes: an argument of each call that makes one."""
     found, places = set(), {"Event": 0, "event": 0, "_event": 0, "Aside": 2}
-    for path in (path for room in ("hpo", "objectives") for path in (ROOT / room).rglob("*.py")):
+    for path in (path for room in ("hpo", "objectives", "storage") for path in (ROOT / room).rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call):
                 place = places.get(getattr(node.func, "attr", getattr(node.func, "id", "")))

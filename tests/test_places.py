@@ -72,6 +72,15 @@ def test_what_cannot_be_done_is_an_os_error(place: Place, tmp_path: Path) -> Non
         elsewhere.put(file(tmp_path, "x"), "f")
 
 
+def test_a_folder_goes_with_all_that_is_in_it(place: Place, tmp_path: Path) -> None:
+    for name in ("a", "a2"):
+        (place / name / "deep").make(above=None)
+        (place / name / "deep").put(file(tmp_path, "x"), "f")
+    place.remove_folder("a")
+    place.remove_folder("never there")
+    assert (place / "a" / "deep").names() == [] and (place / "a2" / "deep").names() == ["f"]
+
+
 def test_a_half_made_file_is_not_seen(place: Place) -> None:
     def breaks(path: Path) -> None:
         path.write_text("half")

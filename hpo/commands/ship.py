@@ -1,4 +1,4 @@
-"""Commands from a winner to a model: validate, retrain, export, verify."""
+"""Commands from a winner to a model: validate, retrain, export, verify, reproduce."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from hpo.commands.options import AsJson, Pick, RayAddress, Runner, Storage, StudyName, Workers, runner_for
-from hpo.terminal import DEFAULT_STORAGE, command_line, live_table, stopping_on_signals
+from hpo.terminal import DEFAULT_STORAGE, command_line, live_table, say, stopping_on_signals
 
 app = typer.Typer()
 
@@ -118,10 +118,50 @@ def verify(
             help="The folder of the objective, when it is package.module:Class and you trust it; none by default.",
         ),
     ] = None,
+    run_programs: Annotated[
+        bool,
+        typer.Option("--run-programs", help="Load formats that are programs, too, if you trust the bundle's origin."),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Check every byte and every format of a bundle again."""
     from hpo import printing, service
 
-    if not printing.show_verified(service.verify(bundle, import_from), as_json):
+    if not printing.show_verified(service.verify(bundle, import_from, run_programs=run_programs), as_json):
+        raise typer.Exit(1)
+
+
+@app.command()
+def reproduce(
+    bundle: Annotated[str, typer.Argument(metavar="BUNDLE", help="A bundle's folder, or a published NAME@VERSION.")],
+    keep: Annotated[
+        Path | None, typer.Option("--keep", help="The folder that the run stays in, and goes on in after Ctrl-C.")
+    ] = None,
+    data: Annotated[
+        list[str] | None, typer.Option("--data", help="NAME=VALUE: a field of the data, where it has moved.")
+    ] = None,
+    import_from: Annotated[
+        Path | None,
+        typer.Option(
+            "--import-from",
+            help="The folder of the objective, when it is package.module:Class and you trust it; none by default.",
+        ),
+    ] = None,
+    storage: Storage = DEFAULT_STORAGE,
+    as_json: AsJson = False,
+) -> None:
+    """Train the model of a bundle again, and say whether the weights are equal."""
+    from hpo import printing, service
+
+    given = [word for text in data or [] for word in ("--data", text)]
+    again = command_line(shlex.join(["reproduce", bundle, *given]), keep=keep, import_from=import_from, storage=storage)
+    with stopping_on_signals(again) as interrupt, live_table() as live:
+        found = service.reproduce(
+            storage, bundle, keep=keep, data=printing.named_values(data or [], "--data"), import_from=import_from,
+            interrupt=interrupt, listeners=live, say=say,
+        )  # fmt: skip
+    if found is None:
+        raise typer.Exit(130)
+    printing.show_reproduced(found, as_json)
+    if not found.sameness.is_equal:
         raise typer.Exit(1)

@@ -18,10 +18,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike
 
+from hpo.evaluation.gates import bare
+
 if TYPE_CHECKING:
     from torch import Tensor
 
 MetricsOfRows = Callable[["Tensor", "Tensor", np.ndarray], Mapping[str, float]]
+JudgeOfRows = Callable[[np.ndarray, np.ndarray, np.ndarray], Mapping[str, float]]
 RESAMPLES = 1000
 LEVEL = 0.95
 
@@ -68,7 +71,9 @@ def bootstrap_intervals(
     p, t = np.asarray(predictions), np.asarray(targets)
     if len(p) != len(t):
         raise ValueError(f"As many predictions as targets are needed; got {len(p)} and {len(t)}.")
-    return _intervals(lambda rows: metrics(p[rows], t[rows]), len(t), seed, resamples, level, clusters)
+    return row_intervals(
+        lambda rows: metrics(p[rows], t[rows]), len(t), seed=seed, resamples=resamples, level=level, clusters=clusters
+    )
 
 
 class Judged(Protocol):
@@ -100,39 +105,50 @@ def split_intervals(
 
     Empty for a split without metrics. Raises as ``bootstrap_intervals``.
     """
-    import torch
-
-    said, wanted = torch.as_tensor(outputs), torch.as_tensor(targets)
+    said, wanted = np.asarray(outputs), np.asarray(targets)
     if len(said) != len(wanted):
         raise ValueError(f"As many outputs as targets are needed; got {len(said)} and {len(wanted)}.")
-    judge = _of_rows(split)
+    judge = judge_of_rows(split, prefix)
     if judge is None:
         return {}
-
-    def metrics(rows: np.ndarray) -> Mapping[str, float]:
-        chosen = torch.from_numpy(rows)
-        return judge(said[chosen], wanted[chosen], rows)
-
-    found = _intervals(metrics, len(wanted), seed, resamples, level, split.clusters)
-    return {prefix + name.removeprefix("val_").removeprefix("test_"): value for name, value in found.items()}
+    return row_intervals(
+        lambda rows: judge(said[rows], wanted[rows], rows),
+        len(wanted), seed=seed, resamples=resamples, level=level, clusters=split.clusters,
+    )  # fmt: skip
 
 
-def _of_rows(split: Judged) -> MetricsOfRows | None:
-    of_all = split.metrics
-    if split.metrics_of_rows is not None or of_all is None:
-        return split.metrics_of_rows
-    return lambda outputs, targets, rows: of_all(outputs, targets)
+def judge_of_rows(split: Judged, prefix: str = "test_") -> JudgeOfRows | None:
+    """A split's own metrics of some of its rows: from their outputs, targets and numbers. None where it has none.
+
+    ``prefix`` takes the place of the metrics' own ``val_``.
+    """
+    of_all, of_rows = split.metrics, split.metrics_of_rows
+    if of_all is None and of_rows is None:
+        return None
+    import torch
+
+    def judge(outputs: np.ndarray, targets: np.ndarray, rows: np.ndarray) -> Mapping[str, float]:
+        said, wanted = torch.from_numpy(outputs), torch.from_numpy(targets)
+        found = of_rows(said, wanted, rows) if of_rows is not None else of_all(said, wanted)  # type: ignore[misc]
+        return {prefix + bare(name): float(value) for name, value in found.items()}
+
+    return judge
 
 
-def _intervals(
+def row_intervals(
     metrics: Callable[[np.ndarray], Mapping[str, float]],
     size: int,
+    *,
     seed: int,
-    resamples: int,
-    level: float,
-    clusters: ArrayLike | None,
+    resamples: int = RESAMPLES,
+    level: float = LEVEL,
+    clusters: ArrayLike | None = None,
 ) -> dict[str, Interval]:
-    """``metrics`` gets row numbers, some of them several times."""
+    """``bootstrap_intervals`` of anything that can be told of some of ``size`` rows.
+
+    ``metrics`` gets row numbers, some of them several times. Where it tells a difference of two models on
+    the same rows, the interval is the paired one. Raises as ``bootstrap_intervals``.
+    """
     if resamples < 1 or not 0 < level < 1:
         raise ValueError(f"At least one resample and a level between 0 and 1 are needed; got {resamples} and {level}.")
     members = _members(size, clusters)

@@ -46,18 +46,20 @@ class ModelBundle:
     digest: str
 
     @classmethod
-    def write(cls, path: Path, fill: Callable[[Path], None], *, overwrite: bool = False) -> ModelBundle:
+    def write(
+        cls, path: Path, fill: Callable[[Path], None], *, overwrite: bool = False, digest: str | None = None
+    ) -> ModelBundle:
         """Let ``fill`` put the files into a folder beside ``path``, seal them, and move it there in one step.
 
-        Whatever happens before that step leaves ``path`` as it was.
+        Whatever happens before that step leaves ``path`` as it was. With ``digest`` it must come out as that bundle.
 
         Raises:
             BundleError: ``path`` exists and may not be overwritten, is not a bundle, or cannot
-                be written (no such place, no right to it, the disk is full).
+                be written (no such place, no right to it, the disk is full), or its digest is another.
         """
         path = Path(path).absolute()
         try:
-            return cls._write(path, fill, overwrite)
+            return cls._write(path, fill, overwrite, digest)
         except OSError as error:
             raise BundleError(
                 f"The bundle {path} cannot be written: {error}. "
@@ -65,7 +67,7 @@ class ModelBundle:
             ) from error
 
     @classmethod
-    def _write(cls, path: Path, fill: Callable[[Path], None], overwrite: bool) -> ModelBundle:
+    def _write(cls, path: Path, fill: Callable[[Path], None], overwrite: bool, digest: str | None) -> ModelBundle:
         _refuse_existing(path, overwrite)
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.tmp-", dir=path.parent))
@@ -75,6 +77,8 @@ class ModelBundle:
             fill(staged)
             _seal(staged)
             opened = cls.open(staged)
+            if digest not in (None, opened.digest):
+                raise BundleError(f"The bundle {path} is not written: what came is not the bundle {digest}.")
             _refuse_existing(path, overwrite)  # again: filling took minutes
             _move(staged, path, temporary / "old")
         finally:
@@ -87,12 +91,19 @@ class ModelBundle:
 
         Raises:
             BundleError: it names the first file that is missing, changed, not listed, a
-                link or outside the folder; or the manifest is of a newer version.
+                link or outside the folder; the manifest is of a newer version, or a file cannot be read.
         """
         path = Path(path).absolute()
+        try:
+            return cls._open(path)
+        except OSError as error:
+            raise BundleError(f"The bundle {path} cannot be read: {error.strerror or error}.") from error
+
+    @classmethod
+    def _open(cls, path: Path) -> ModelBundle:
         if not path.is_dir():
             raise BundleError(f"A bundle is a folder; there is none at {path}.")
-        sums = _read_checksums(path)
+        sums = read_checksums(path)
         for name in (*REQUIRED, *sums):
             _check_file(path, name, sums)
         for name in _files(path):
@@ -110,6 +121,11 @@ class ModelBundle:
         from hpo.export.verify import verify_bundle
 
         return verify_bundle(self.folder, **options)
+
+    @property
+    def files(self) -> list[str]:
+        """Every file, relative and sorted, the checksums last."""
+        return [*read_checksums(self.folder), CHECKSUMS]
 
     @property
     def metrics(self) -> dict[str, Any]:
@@ -151,8 +167,12 @@ def _seal(folder: Path) -> None:
     _sync(folder / CHECKSUMS)
 
 
-def _read_checksums(path: Path) -> dict[str, str]:
-    """name -> sha256. The file must be exactly what ``_seal`` writes, so that no byte in it is free."""
+def read_checksums(path: Path) -> dict[str, str]:
+    """name -> sha256. The file must be exactly what ``_seal`` writes, so that no byte in it is free.
+
+    Raises:
+        BundleError: it is missing or of another form, or a name lies outside the folder.
+    """
     file = path / CHECKSUMS
     if file.is_symlink() or not file.is_file():
         raise _broken(path, CHECKSUMS, "is missing")
@@ -164,15 +184,15 @@ def _read_checksums(path: Path) -> dict[str, str]:
     sums = {match[2]: match[1] for match in found if match}
     if lines[-1] or len(sums) != len(found) or list(sums) != sorted(sums):
         raise _broken(path, CHECKSUMS, "is not in the form it was written in, so it was changed")
+    for name in sums:
+        if name.startswith("/") or ".." in name.split("/") or "\\" in name or str(PurePosixPath(name)) != name:
+            raise _broken(path, name, "lies outside the bundle's folder")
     return sums
 
 
 def _check_file(path: Path, name: str, sums: dict[str, str]) -> None:
-    parts = PurePosixPath(name).parts
-    if name.startswith("/") or ".." in parts or "\\" in name or str(PurePosixPath(name)) != name:
-        raise _broken(path, name, "lies outside the bundle's folder")
     here = path
-    for part in parts:
+    for part in PurePosixPath(name).parts:
         here = here / part
         if here.is_symlink():
             raise _broken(path, name, "is reached through a link, which may lead outside the folder")
@@ -228,4 +248,5 @@ def _sync(path: Path) -> None:
 
 
 def _broken(path: Path, name: str, what: str) -> BundleError:
-    return BundleError(f"Bundle {path}: {name} {what}. Take the bundle again from where it was made.")
+    fault = f"{name} {what}"
+    return BundleError(f"Bundle {path}: {fault}. Take the bundle again from where it was made.", fault)

@@ -9,18 +9,15 @@ import argparse
 import contextlib
 import os
 import sys
-from collections.abc import Sequence
-from importlib.abc import MetaPathFinder
-from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
-from types import ModuleType
 
 from hpo.errors import UserError
-from hpo.export import formats
+from hpo.export import formats, memory
 from hpo.export.compare import compare, compare_rounded, measure
 from hpo.export.example import StoredExample
-from hpo.export.formats import Predict
+from hpo.export.formats import Format, Predict
 from hpo.export.manifest import Check
+from hpo.export.own_code import not_from
 
 
 def main(argv: list[str]) -> int:
@@ -36,44 +33,25 @@ def main(argv: list[str]) -> int:
     # Whatever a library or an objective prints must not come between the parent and the JSON.
     answer = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    sys.meta_path.insert(sys.meta_path.index(PathFinder), _NotFrom(args.bundle))
     if args.import_from and args.import_from not in sys.path:
         sys.path.append(args.import_from)
-    check = _check(args.bundle, args.format, args.atol, args.rtol, args.latency, args.import_from)
+    with not_from(args.bundle):
+        check = _check(args.bundle, args.format, args.atol, args.rtol, args.latency, args.import_from)
     answer.write(check.model_dump_json())
     answer.close()
     return 0
-
-
-class _NotFrom(MetaPathFinder):
-    """Finds what Python finds on its path, except in a bundle, which may not choose what code runs.
-
-    Its files can be within reach without its folder being on the path: of a folder above
-    it, Python makes a package with the bundle as a module.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder.resolve()
-
-    def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
-        spec = PathFinder.find_spec(fullname, path, target)
-        places = [spec.origin, *(spec.submodule_search_locations or ())] if spec else []
-        if any(place and Path(place).resolve().is_relative_to(self.folder) for place in places):
-            raise ImportError(f"{fullname} lies in the bundle, which may not choose what code runs")
-        return spec
 
 
 def _check(bundle: Path, name: str, atol: float, rtol: float, latency: bool, import_from: str | None) -> Check:
     try:
         example = StoredExample.load(bundle)
         form = formats.find(name)
-        predict = form.load(bundle / "formats" / name)
+        predict, memory_mb = _loaded(form, bundle / "formats" / name, example)
         if form.largest_error is None:
             check = compare(predict, example, atol, rtol)
         else:
             check = compare_rounded(predict, example, form.largest_error)
+        check = check.model_copy(update={"memory_mb": memory_mb})
         if latency and check.reason is None:
             eager = predict if form.is_eager else _eager(bundle)
             check = check.model_copy(update={"latency": measure(predict, eager, example)})
@@ -83,6 +61,22 @@ def _check(bundle: Path, name: str, atol: float, rtol: float, latency: bool, imp
         if import_from is None and isinstance(error, UserError) and isinstance(error.__cause__, ModuleNotFoundError):
             reason = f"{reason.removesuffix('.')}; give --import-from the folder of its module, if you trust it."
         return Check(reason=reason)
+
+
+def _loaded(form: Format, folder: Path, example: StoredExample) -> tuple[Predict, float | None]:
+    """The model, and by how many MB the process grew to load it and run the largest batch once.
+
+    It is loaded for the second time then, beside the first, so that what the libraries take
+    for themselves (their code, their first call) is not the model's.
+    """
+    first = form.load(folder)
+    with contextlib.suppress(Exception):  # the comparison says what is wrong
+        first(example.rows(1))
+    before = memory.begin()
+    predict = form.load(folder)
+    with contextlib.suppress(Exception):
+        predict(example.most.inputs)
+    return predict, memory.peak_growth(before)
 
 
 def _eager(bundle: Path) -> Predict | None:

@@ -14,8 +14,9 @@ from hpo.export.example import Case, StoredExample
 from hpo.export.formats import Arrays, Predict
 from hpo.export.manifest import Check, Comparison, Latency, RelativeError
 
+BATCHES = (1, 8)  # and the largest stored one
 CALLS = 200
-BUDGET_S = 2.0  # per batch size; a slow model is called fewer times
+BUDGET_S = 1.2  # per batch size; a slow model is called fewer times
 
 
 def compare(predict: Predict, example: StoredExample, atol: float, rtol: float) -> Check:
@@ -64,13 +65,14 @@ def compare_rounded(predict: Predict, example: StoredExample, largest_error: flo
 def measure(
     predict: Predict, eager: Predict | None, example: StoredExample, where: str = "a process of its own"
 ) -> tuple[Latency, ...]:
-    """p50 and p95 in ms at batch 1 and the largest stored one. The caller sees to it that both sides have one thread.
+    """p50 and p95 in ms at ``BATCHES`` and the largest stored one. The caller gives both sides one thread.
 
     The two take turns in blocks of ten calls: drift of the machine falls on both, and
     neither has its weights thrown out of the cache by the other before every single call.
     """
     found = []
-    for batch in (1, example.most.rows):
+    most = example.most.rows
+    for batch in (*(size for size in BATCHES if size < most), most):
         inputs = example.rows(batch)
         contenders = [predict] if eager is None else [predict, eager]
         slowest_s = max(_time(one, inputs, 3)[-1] for one in contenders)  # also the warm-up
@@ -197,14 +199,3 @@ def _sentence(worst: Comparison, atol: float, rtol: float) -> str:
         f"{shown(worst.got)} for {shown(worst.expected)}, a difference of {shown(worst.difference)} where "
         f"{worst.allowed:.3g} is allowed ({atol:g} + {rtol:g} x |value|)."
     )
-
-
-def describe(latencies: Sequence[Latency]) -> list[str]:
-    """A line per batch size, for people."""
-    lines = []
-    for one in latencies:
-        beside = ""
-        if one.eager_p50_ms is not None and one.eager_p95_ms is not None:
-            beside = f"; eager PyTorch {one.eager_p50_ms:.3f} / {one.eager_p95_ms:.3f} ms"
-        lines.append(f"batch {one.batch}: p50 / p95 {one.p50_ms:.3f} / {one.p95_ms:.3f} ms{beside}")
-    return lines

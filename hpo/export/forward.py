@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -53,7 +53,7 @@ def in_order(value: Any, names: Sequence[str]) -> tuple[Tensor, ...]:
     return tuple(v.float() if v.dtype in (torch.bfloat16, torch.float16) else v for v in found)
 
 
-def predictor(model: nn.Module, inputs: Sequence[str], outputs: Sequence[str]) -> Predict:
+def predictor(model: Callable[..., Any], inputs: Sequence[str], outputs: Sequence[str]) -> Predict:
     """The model as a function from arrays by name to arrays by name."""
 
     @torch.inference_mode()

@@ -69,7 +69,7 @@ class RelativeError(_Facts):
 
 
 class Shift(_Facts):
-    """What rounding did to a metric of the whole validation set; None stands for NaN or infinity."""
+    """What rounding did to a metric of a whole validation or test set; None stands for NaN or infinity."""
 
     pytorch: float | None
     rounded: float | None

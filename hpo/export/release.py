@@ -20,14 +20,15 @@ from hpo.errors import ExportFailed
 from hpo.evaluation.gates import Verdict, is_released
 from hpo.export import formats as all_formats
 from hpo.export.bundle import ASSETS, CONFIG, MANIFEST, METRICS, README, ModelBundle
+from hpo.export.card import card
 from hpo.export.compare import measure
 from hpo.export.effect import shifts
+from hpo.export.evidence import FILE as EVIDENCE
 from hpo.export.example import ROWS, StoredExample
 from hpo.export.formats import Subject
 from hpo.export.forward import first_rows, load_weights_strictly, predictor
 from hpo.export.manifest import Check, FormatEntry, GateFacts, MainGoal, Manifest, TensorFacts
 from hpo.export.plain import to_json, to_plain
-from hpo.export.readme import readme
 from hpo.export.shapes import BATCH, Axes, input_facts, open_axes, output_facts
 from hpo.export.verify import TIMEOUT_S, check_apart, check_tolerance
 from hpo.export.weights import weights_sha256
@@ -59,6 +60,8 @@ def export_model(
     judge: Callable[[Mapping[str, Mapping[str, float]]], Sequence[Verdict]] | None = lambda figures: (),
     about: TrainingObjective | None = None,
     goal: MainGoal | None = None,
+    evidence: bytes | None = None,
+    use_test: bool = False,
 ) -> ModelBundle:
     """Write ``weights`` of ``task.model`` as a bundle at ``out`` in the ``formats``.
 
@@ -72,7 +75,9 @@ def export_model(
     the figures of every format that ships and answers with the gates' verdicts; a model that
     does not meet them all is written, too, and marked as not released, as is one that
     nobody judges (None). The words of the model's card come from the objective itself
-    (``about``); ``goal`` is the test metric that versions will be compared by.
+    (``about``); ``goal`` is the test metric that versions will be compared by, and ``evidence`` what
+    else of the test set that takes (``hpo.export.evidence``). With ``use_test`` formats that round the
+    model are judged on the test set, too: for a model that retraining has read it for.
 
     Raises:
         BundleError: ``out`` exists and ``overwrite`` is not set, or is not a bundle.
@@ -93,12 +98,14 @@ def export_model(
 
     def fill(folder: Path) -> None:
         example.save(folder)
+        if evidence is not None:
+            (folder / EVIDENCE).write_bytes(evidence)
         if task.assets is not None:
             (folder / ASSETS).mkdir()
             task.assets(folder / ASSETS)
-        entries = _entries(names, task, subject, example, folder, check)
-        shipped = {name: entry.figures for name, entry in entries.items() if entry.released}
-        verdicts = judge(shipped) if judge is not None else ()
+        entries = _entries(names, task, subject, example, folder, check, use_test)
+        proven = {name: entry.figures for name, entry in entries.items() if entry.released and not entry.unverified}
+        verdicts = judge(proven) if judge is not None else ()
         manifest = Manifest(
             created_at=datetime.now(UTC).isoformat(timespec="seconds"),
             objective=objective,
@@ -121,7 +128,7 @@ def export_model(
         (folder / MANIFEST).write_text(to_json(manifest, "manifest"), "utf-8")
         (folder / METRICS).write_text(to_json(figures, "metrics"), "utf-8")
         (folder / CONFIG).write_text(config_yaml, "utf-8")
-        (folder / README).write_text(readme(manifest, figures), "utf-8")
+        (folder / README).write_text(card(manifest, figures, folder), "utf-8")
 
     return ModelBundle.write(out, fill, overwrite=overwrite)
 
@@ -159,6 +166,7 @@ def _entries(
     example: StoredExample,
     folder: Path,
     check: Callable[[Path, str], Check],
+    use_test: bool,
 ) -> dict[str, FormatEntry]:
     """Every format written, loaded back and judged; of those that do not ship nothing is left but the reason.
 
@@ -167,9 +175,9 @@ def _entries(
     """
     entries = {name: _write(name, subject, folder) for name in names}
     for name, entry in entries.items():
-        if entry.released:
+        if entry.released and entry.unverified is None:
             entry = _judged(entry, _beside_eager(check(folder, name), name, subject, example, folder))
-            entries[name] = _with_metrics(entry, name, task, subject, folder)
+            entries[name] = _with_metrics(entry, name, task, subject, folder, use_test)
     for name, entry in entries.items():  # afterwards: the others' speed is measured beside the eager one
         if not entry.released:
             shutil.rmtree(folder / "formats" / name, ignore_errors=True)
@@ -186,8 +194,9 @@ def _write(name: str, subject: Subject, folder: Path) -> FormatEntry:
     """
     own = folder / "formats" / name
     own.mkdir(parents=True)
+    form = all_formats.find(name)
     try:
-        all_formats.find(name).write(subject, own)
+        form.write(subject, own)
     except Exception as error:
         if isinstance(error, OSError) and error.errno in DISK_ERRORS:
             raise
@@ -197,12 +206,13 @@ def _write(name: str, subject: Subject, folder: Path) -> FormatEntry:
         released=True,
         files=tuple(file.relative_to(folder).as_posix() for file in files),
         size_mb=sum(file.stat().st_size for file in files) / MB,
-        packages={package: _version(package) for package in all_formats.find(name).packages},
+        packages={package: _version(package) for package in form.packages},
+        unverified=form.unverified,
     )
 
 
 def _judged(entry: FormatEntry, check: Check) -> FormatEntry:
-    found = {name: getattr(check, name) for name in ("comparison", "relative_error", "latency")}
+    found = {name: getattr(check, name) for name in ("comparison", "relative_error", "latency", "memory_mb")}
     entry = entry.model_copy(update=found)
     return entry if check.reason is None else _withheld(entry, check.reason)
 
@@ -211,15 +221,18 @@ def _withheld(entry: FormatEntry, reason: str) -> FormatEntry:
     return entry.model_copy(update={"released": False, "reason": _short(reason), "files": ()})
 
 
-def _with_metrics(entry: FormatEntry, name: str, task: Task, subject: Subject, folder: Path) -> FormatEntry:
-    """Of a format that rounds the model: what that does to the metrics of the validation set."""
+def _with_metrics(
+    entry: FormatEntry, name: str, task: Task, subject: Subject, folder: Path, use_test: bool
+) -> FormatEntry:
+    """Of a format that rounds the model: what that does to the metrics of the validation and the test set."""
     form = all_formats.find(name)
     if not entry.released or form.largest_error is None:
         return entry
     try:
-        return entry.model_copy(update={"metrics": shifts(task, subject, form.load(folder / "formats" / name))})
+        found = shifts(task, subject, form.load(folder / "formats" / name), use_test=use_test)
+        return entry.model_copy(update={"metrics": found})
     except Exception as error:  # as when it is written: whatever the model says is a reason
-        return _withheld(entry, f"Could not be judged on the validation set: {_said(error)}")
+        return _withheld(entry, f"Could not be judged on real data: {_said(error)}")
 
 
 def _beside_eager(check: Check, name: str, subject: Subject, example: StoredExample, folder: Path) -> Check:

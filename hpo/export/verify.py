@@ -9,30 +9,36 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pydantic import ValidationError
 
 import hpo
 from hpo.errors import BundleError, UserError
+from hpo.export import formats
 from hpo.export.bundle import ModelBundle
 from hpo.export.manifest import Check
 
 TIMEOUT_S = 600.0
+UNASKED = "It is a program, which loading runs with your rights; --run-programs does, if you trust the bundle's origin."
 
 
 @dataclass(frozen=True)
 class VerifyReport:
-    """``checks``: released format -> what loading it back showed. ``withheld``: format -> why it never shipped."""
+    """``checks``: released format -> what loading it back showed. ``withheld``: format -> why it never shipped.
+
+    ``unverified``: format -> why it shipped and was not looked at now, which is neither good nor bad.
+    """
 
     bundle: ModelBundle
     checks: dict[str, Check]
     withheld: dict[str, str]
+    unverified: dict[str, str] = field(default_factory=dict)
 
     @property
     def is_good(self) -> bool:
-        """Every released format could be loaded and is within its bound."""
+        """Every format that was looked at could be loaded and is within its bound."""
         return all(check.reason is None for check in self.checks.values())
 
     @property
@@ -50,6 +56,7 @@ class VerifyReport:
                 found.append(f"{name}: near PyTorch; its relative error is {error:.2g}, of {allowed:g} allowed.")
             else:
                 found.append(f"{name}: equals PyTorch.")
+        found += [f"{name}: not verified here. {reason}" for name, reason in self.unverified.items()]
         found += [f"{name}: not released. {reason}" for name, reason in self.withheld.items()]
         manifest = self.bundle.manifest
         return [*found, manifest.release, *(f"  {gate.line}" for gate in manifest.gates if gate.met is not True)]
@@ -62,6 +69,7 @@ def verify_bundle(
     rtol: float | None = None,
     latency: bool = False,
     import_from: str | None = None,
+    run_programs: bool = False,
     timeout_s: float = TIMEOUT_S,
 ) -> VerifyReport:
     """Hold every file against its checksum, then every released format against PyTorch's stored outputs.
@@ -69,7 +77,8 @@ def verify_bundle(
     Works from the files alone. ``atol`` and ``rtol`` are the bundle's own unless given.
     ``import_from`` is a folder to look in for an objective named ``package.module:Class``;
     it is never taken from the bundle and never lies in it, which would let a bundle choose
-    what code runs.
+    what code runs. For the same reason a format that is itself a program (``Format.is_program``) is
+    loaded only with ``run_programs``.
 
     Raises:
         BundleError: a file is missing, changed, not listed or outside the folder, or
@@ -87,14 +96,19 @@ def verify_bundle(
     check_tolerance(atol, rtol)
     checks = {}
     withheld = {}
+    unverified = {}
     for name, entry in bundle.manifest.formats.items():
-        if entry.released:
+        if not entry.released:
+            withheld[name] = entry.reason or "no reason was kept"
+        elif entry.unverified is not None:
+            unverified[name] = entry.unverified
+        elif formats.find(name).is_program and not run_programs:
+            unverified[name] = UNASKED
+        else:
             checks[name] = check_apart(
                 bundle.folder, name, atol, rtol, latency=latency, import_from=import_from, timeout_s=timeout_s
             )
-        else:
-            withheld[name] = entry.reason or "no reason was kept"
-    return VerifyReport(bundle, checks, withheld)
+    return VerifyReport(bundle, checks, withheld, unverified)
 
 
 def check_tolerance(atol: float, rtol: float) -> None:

@@ -6,8 +6,18 @@ from hpo.printing.databases import show_examination, upgraded_lines
 from hpo.printing.exchanging import exported_lines, show_imported
 from hpo.printing.fronts import front_rows, show_front
 from hpo.printing.launches import show_launches
+from hpo.printing.model_diff import show_model_diff
+from hpo.printing.models import (
+    show_labelled,
+    show_published,
+    show_pulled,
+    show_version,
+    show_versions,
+)
+from hpo.printing.predicting import counted, show_predictions, show_saved
 from hpo.printing.preflight import show_checked
 from hpo.printing.pruning import show_why
+from hpo.printing.reproducing import show_reproduced
 from hpo.printing.retention import show_pruned, show_pruning
 from hpo.printing.running import show_rerun, show_stopping, stop_words
 from hpo.printing.shipping import show_bundle, show_retrained, show_validated, show_verified
@@ -19,6 +29,7 @@ from hpo.printing.watching import show_happenings, watch_begun, watch_over
 
 __all__ = [
     "Row",
+    "counted",
     "devices",
     "export_source",
     "exported_lines",
@@ -39,18 +50,27 @@ __all__ = [
     "show_front",
     "show_happenings",
     "show_imported",
+    "show_labelled",
     "show_launches",
+    "show_model_diff",
+    "show_predictions",
     "show_preview",
     "show_pruned",
     "show_pruning",
+    "show_published",
+    "show_pulled",
+    "show_reproduced",
     "show_rerun",
     "show_retrained",
+    "show_saved",
     "show_side_by_side",
     "show_stopping",
     "show_study",
     "show_trained",
     "show_validated",
     "show_verified",
+    "show_version",
+    "show_versions",
     "show_why",
     "stop_words",
     "summary_rows",

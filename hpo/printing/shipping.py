@@ -90,7 +90,7 @@ def show_retrained(retrained: Retrained, as_json: bool) -> None:
             show(_gain_rows(found))
     if gates:
         print("Gates before release:")
-        show(_gate_rows(gates))
+        show(gate_rows(gates))
     if retrained.has_model:
         print(f"Next: hpo export {retrained.name}")
 
@@ -127,7 +127,7 @@ def _gains(found: Mapping[str, Sequence[Gain]]) -> dict[str, Any]:
     }
 
 
-def _gate_rows(gates: Sequence[GateFacts]) -> list[Row]:
+def gate_rows(gates: Sequence[GateFacts]) -> list[Row]:
     return [{"gate": gate.title, "value": gate.value, "verdict": gate.word, "": gate.why or " "} for gate in gates]
 
 
@@ -152,13 +152,15 @@ def show_bundle(bundle: ModelBundle, as_json: bool) -> None:
     for name, entry in formats.items():
         if not entry.released:
             print(f"{name} is not released. {first_line(entry.reason or 'No reason was kept.')}")
+        elif entry.unverified is not None:
+            print(f"{name} is not verified. {entry.unverified}")
     for name, entry in formats.items():
         if entry.metrics:
-            print(f"What rounding to {name} does on the validation set:")
+            print(f"What rounding to {name} does on the validation set{_and_test(entry.metrics)}:")
             show(_shift_rows(entry.metrics))
     if bundle.manifest.gates:
         print("Gates before release:")
-        show(_gate_rows(bundle.manifest.gates))
+        show(gate_rows(bundle.manifest.gates))
     print(bundle.manifest.release)
     module = bundle.manifest.objective.partition(":")[0] if ":" in bundle.manifest.objective else None
     option = f" --import-from FOLDER (the one with {module})" if module else ""
@@ -167,15 +169,15 @@ def show_bundle(bundle: ModelBundle, as_json: bool) -> None:
 
 def _format_rows(name: str, entry: FormatEntry) -> list[Row]:
     """One row per batch size that was timed, or one where none was."""
-    row: Row = {"format": name, "released": "yes" if entry.released else "NO", "MB": _short(entry.size_mb)}
-    row["of allowed"] = _short(entry.bound_share)
+    row: Row = {"format": name, "released": "yes" if entry.released else "NO", "MB": short(entry.size_mb)}
+    row |= {"memory MB": short(entry.memory_mb), "of allowed": short(entry.bound_share)}
     return [{**row, **_time(latency)} for latency in entry.latency or (None,)]
 
 
 def _time(latency: Latency | None) -> Row:
     if latency is None:
         return dict.fromkeys(("batch", "p50 ms", "p95 ms", "× eager"))
-    p50, p95, speedup = map(_short, (latency.p50_ms, latency.p95_ms, latency.speedup))
+    p50, p95, speedup = map(short, (latency.p50_ms, latency.p95_ms, latency.speedup))
     return {"batch": latency.batch, "p50 ms": p50, "p95 ms": p95, "× eager": speedup}
 
 
@@ -184,11 +186,15 @@ def _shift_rows(metrics: Mapping[str, Shift]) -> list[Row]:
     return [
         {"metric": name, "PyTorch": metrics[name].pytorch, "rounded": metrics[name].rounded}
         for name in metrics
-        if name in {"val_loss", *overall}
+        if name in {"val_loss", "test_loss", *overall}
     ]
 
 
-def _short(value: float | None) -> float | None:
+def _and_test(metrics: Mapping[str, Shift]) -> str:
+    return " and the test set" if any(name.startswith("test_") for name in metrics) else ""
+
+
+def short(value: float | None) -> float | None:
     """Three digits: more of a time or a size is noise."""
     return None if value is None else float(f"{value:.3g}")
 
@@ -196,7 +202,8 @@ def _short(value: float | None) -> float | None:
 def show_verified(report: VerifyReport, as_json: bool) -> bool:
     """What the check found; whether all is good."""
     if as_json:
-        print_json({"good": report.is_good, "released": report.bundle.manifest.released, "lines": report.lines})
+        facts = {"good": report.is_good, "released": report.bundle.manifest.released, "unverified": report.unverified}
+        print_json({**facts, "lines": report.lines})
     else:
         print("\n".join(report.lines))
     return report.is_good

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from hpo import environment
 from hpo.errors import DataError, UserError
 from hpo.oneoff import point_of, study_text
+from hpo.service import origins
 from hpo.spec import ExportSpec
 from hpo.training.settings import TrainerSettings
 from hpo.trial import Goal, Job
@@ -51,14 +50,15 @@ def export_checkpoint(
     objective = registry.find(str(facts["objective"]), folder)
     if not isinstance(objective, TrainingObjective):
         raise UserError(f"{facts['objective']} trains no model, so there is nothing to export.")
+    job = _job(objective, state, path, folder)
     return export_model(
-        objective.task(_job(objective, state, path, folder)),
+        objective.task(job),
         state["model"],
         objective=facts["objective"],
         params=facts["params"],
         out=out or Path("bundles") / _name(state),
         formats=formats or defaults.formats,
-        manifest_facts=_origin(state, path),
+        manifest_facts=origins.of_checkpoint(state, path, job),
         config_yaml=_study_file(objective, state),
         metrics=metrics_of(state),
         atol=defaults.atol,
@@ -102,20 +102,6 @@ def _job(objective: TrainingObjective, state: Mapping[str, Any], path: Path, imp
         fold=tuple(facts["fold"]) if facts["fold"] else None,
         import_from=import_from,
     )
-
-
-def _origin(state: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    """Where the bundle comes from: the file, and the trial that wrote it."""
-    facts = state["job"]
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return {
-        "checkpoint": path.name,
-        "checkpoint_sha256": digest,
-        "epoch": state["epoch"],
-        **{name: facts[name] for name in ("study", "series", "number", "seed", "data_seed", "epochs", "fold")},
-        "environment": environment.describe(),
-    }
 
 
 def _study_file(objective: TrainingObjective, state: Mapping[str, Any]) -> str:

@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from hpo import environment, places
+from hpo import places
 from hpo.choice import Policy
 from hpo.errors import UserError
 from hpo.evaluation.gains import Gain, gains, main_metrics
-from hpo.evaluation.gates import Verdict
+from hpo.evaluation.gates import Verdict, bare
+from hpo.export.evidence import Kept, from_run
 from hpo.export.manifest import MainGoal
 from hpo.export.retrain import RetrainSummary, summarise
 from hpo.interrupt import Interrupt
 from hpo.plan import Plan
+from hpo.service import origins
 from hpo.service.baselines import baselines
 from hpo.service.certainty import intervals
 from hpo.service.looking import choose_from, get_trial
@@ -23,7 +25,7 @@ from hpo.service.releasing import verdicts
 from hpo.service.running import MakeListeners
 from hpo.session import open_session, stored_plan
 from hpo.study import FixedJobs, FixedRun, make_job
-from hpo.trial import Metrics, TrialRecord
+from hpo.trial import Metric, Metrics, TrialRecord
 from objectives import registry
 from objectives.adopted import Adopted
 from objectives.base import TrainingObjective
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from hpo.evaluation.intervals import Interval
     from hpo.export.bundle import ModelBundle
     from hpo.export.verify import VerifyReport
+    from hpo.training.task import Task
 
 
 @dataclass(frozen=True)
@@ -137,14 +140,20 @@ def export(
             )
         if not isinstance(objective, TrainingObjective):
             raise UserError(f"{plan.spec.objective} trains no model, so there is nothing to export.")
+        best = find_best(Path(job.folder), places.parse(job.mirror) if job.mirror else None)
+        task = objective.task(replace(job, use_test=True))
+        evidence = _evidence(plan, objective, task, Path(job.folder))
         bundle = export_model(
-            objective.task(job),
-            find_best(Path(job.folder), places.parse(job.mirror) if job.mirror else None)["model"],
+            task,
+            best["model"],
             objective=plan.spec.objective,
             params=shipped.params,
             out=out,
             formats=formats or plan.spec.export.formats,
-            manifest_facts=_origin(plan, retrained, shipped),
+            manifest_facts={
+                **origins.of_study(plan, objective, found, retrained.promise, shipped, best, task),
+                "evidence": evidence.told,
+            },
             config_yaml=study.record.spec_yaml,
             metrics={
                 "promised": retrained.promise.metrics,
@@ -152,6 +161,7 @@ def export(
                 "seeds": retrained.summary,
                 "baselines": retrained.baselines,
                 "intervals": retrained.intervals,
+                "directions": _directions(objective.metrics_for(plan.data), shipped.metrics),
             },
             atol=plan.spec.export.atol,
             rtol=plan.spec.export.rtol,
@@ -160,14 +170,16 @@ def export(
             judge=lambda figures: verdicts(studies, study, plan, retrained.promise, shipped, figures),
             about=objective,
             goal=_main_goal(plan, shipped),
+            evidence=evidence.content,
+            use_test=True,
         )
         manifest = {**bundle.manifest.model_dump(mode="json"), "digest": bundle.digest}
         studies.add_model(study, ModelRecord(codec.now(), str(out.resolve()), retrained.promise.number, manifest))
         return bundle
 
 
-def verify(bundle: Path, import_from: Path | None = None) -> VerifyReport:
-    """Check every byte and every format of a bundle.
+def verify(bundle: Path, import_from: Path | None = None, *, run_programs: bool = False) -> VerifyReport:
+    """Check every byte and every format of a bundle; formats that are programs only with ``run_programs``.
 
     ``import_from`` is where an objective named ``package.module:Class`` is looked for; None
     looks in no folder. The bundle itself never says, or it could choose what code runs.
@@ -178,7 +190,8 @@ def verify(bundle: Path, import_from: Path | None = None) -> VerifyReport:
     """
     from hpo.export.verify import verify_bundle
 
-    return verify_bundle(bundle, import_from=None if import_from is None else str(import_from.resolve()))
+    folder = None if import_from is None else str(import_from.resolve())
+    return verify_bundle(bundle, import_from=folder, run_programs=run_programs)
 
 
 def _newest_retraining(studies: Studies, study: StoredStudy, plan: Plan, found: Snapshot) -> Retrained:
@@ -216,17 +229,25 @@ def _main_goal(plan: Plan, shipped: TrialRecord) -> MainGoal | None:
     return None
 
 
-def _origin(plan: Plan, retrained: Retrained, shipped: TrialRecord) -> dict[str, Any]:
-    """Where a bundle comes from: enough to train the same model again."""
-    return {
-        "study": plan.name,
-        "digest": plan.digest,
-        "data_fingerprint": plan.data_fingerprint,
-        "trial": retrained.promise.number,
-        "run": shipped.number,
-        "seed": shipped.seed,
-        "data_seed": plan.spec.seed,
-        "epochs": shipped.epochs,
-        "best_epoch": shipped.best_step,
-        "environment": environment.describe(),
-    }
+def _evidence(plan: Plan, objective: TrainingObjective, task: Task, folder: Path) -> Kept:
+    """What the run in ``folder`` said about the test set, unless the study file has it left out."""
+    from hpo.training.ending import TEST_PREDICTIONS
+
+    if not plan.spec.export.evidence:
+        return Kept.without("the study file says so")
+    if task.test is None:
+        return Kept.without("there is no test set")
+    test = task.test()
+    known = objective.split_ids(plan.data, plan.spec.seed).get("test", ())
+    return from_run(folder / TEST_PREDICTIONS, test.ids, test.clusters, known, rows=len(test))
+
+
+def _directions(known: Mapping[str, Metric], metrics: Metrics) -> dict[str, str]:
+    """In which direction each metric of the test set is better, as far as the objective says."""
+    found = {}
+    for name in metrics:
+        if name.startswith("test_"):
+            facts = known.get(name) or known.get(f"val_{bare(name)}")
+            if facts is not None:
+                found[name] = str(facts.direction)
+    return found

@@ -19,8 +19,9 @@ from pydantic import ValidationError
 from hpo.aside import Aside
 from hpo.errors import UnknownName, UserError
 from hpo.spec import Named
-from hpo.tracking._listener import TrackingListener
-from hpo.tracking._roles import Tracker, TrackerModule, TrackerOptions
+from hpo.tracking._listener import TrackingListener, one_line
+from hpo.tracking._roles import Registers, Tracker, TrackerModule, TrackerOptions
+from storage.records import VersionRecord
 from storage.studies import StoredStudy, Studies
 
 
@@ -89,6 +90,25 @@ def require(wanted: Sequence[Named]) -> None:
 def listeners(wanted: Sequence[Named], studies: Studies, study: StoredStudy) -> list[TrackingListener]:
     """One listener per tracker; each opens its own in its own thread. The caller closes them."""
     return [_listen(named, studies, study) for named in wanted]
+
+
+def register(wanted: Sequence[Named], version: VersionRecord, labels: Sequence[str] = ()) -> list[str]:
+    """Tell the trackers that keep models of a published version, or of labels that came to it.
+
+    Safe to repeat. Returns a line for each that could not take it, which is never an error.
+    """
+    failed = []
+    for named in wanted:
+        module, chosen = find(named.name), options(named)
+        if not hasattr(module, "register"):
+            continue
+        try:
+            _require_package(named.name)
+            cast(Registers, module).register(chosen, version, labels)
+        except (Exception, SystemExit) as error:  # whatever a library does, the version stands
+            line = one_line(error, chosen.hide)
+            failed.append(f"{module.TITLE} has not been told of {version.reference}: {line}.")
+    return failed
 
 
 def _listen(named: Named, studies: Studies, study: StoredStudy) -> TrackingListener:

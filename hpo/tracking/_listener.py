@@ -71,7 +71,7 @@ class TrackingListener:
             self._attempt(call)
         except (Exception, SystemExit) as error:
             # One message per kind of failure: what differs is an address, a run, a query.
-            message = self._failures.setdefault(type(error), self._line(error))
+            message = self._failures.setdefault(type(error), one_line(error, self._hide))
             raise WorkError(message) from None
 
     def _attempt(self, call: Callable[[], object]) -> None:
@@ -84,11 +84,6 @@ class TrackingListener:
             if error is not self._down and took >= _SLOW_S:
                 self._down, self._down_until = error, began + _PAUSE * took
             raise
-
-    def _line(self, error: BaseException) -> str:
-        text = str(getattr(error, "strerror", None) or error) or type(error).__name__
-        line = self._hide(text.strip().splitlines()[0]).rstrip(".")
-        return line if len(line) <= _LONGEST else f"{line[:_LONGEST]}..."
 
     def _run(self, trial: _Trial) -> Run:
         if self._down is not None and time.monotonic() < self._down_until:
@@ -129,6 +124,13 @@ class TrackingListener:
         finally:
             if self._tracker is not None:
                 self._tracker.close()
+
+
+def one_line(error: BaseException, hide: Callable[[str], str]) -> str:
+    """What a library's failure says, short and without what is secret."""
+    text = str(getattr(error, "strerror", None) or error) or type(error).__name__
+    line = hide(text.strip().splitlines()[0]).rstrip(".")
+    return line if len(line) <= _LONGEST else f"{line[:_LONGEST]}..."
 
 
 def _tell(run: Run, points: Sequence[Point]) -> None:

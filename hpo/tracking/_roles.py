@@ -8,6 +8,7 @@ from typing import Protocol
 from pydantic import BaseModel, ConfigDict
 
 from hpo.trial import Job, Point, TrialRecord
+from storage.records import VersionRecord
 from storage.studies import StoredStudy
 
 
@@ -56,7 +57,8 @@ class Tracker(Protocol):
 class TrackerModule(Protocol):
     """What each module in this folder offers.
 
-    ``PACKAGE`` is what it imports; the extra of the tracker's own name installs it.
+    ``PACKAGE`` is what it imports; the extra of the tracker's own name installs it. One whose library
+    keeps models defines ``register`` too (``Registers``).
     """
 
     TITLE: str
@@ -64,3 +66,10 @@ class TrackerModule(Protocol):
     Options: type[TrackerOptions]
 
     def Tracker(self, options: TrackerOptions, study: StoredStudy) -> Tracker: ...  # noqa: N802 (a class)
+
+
+class Registers(Protocol):
+    """A tracker that keeps published models beside runs."""
+
+    def register(self, options: TrackerOptions, version: VersionRecord, labels: Sequence[str]) -> None:
+        """Let the version stand there, once whatever happens, with these labels on it."""

@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import field_validator
 
+import hpo
 from hpo.errors import UserError
 from hpo.tracking import _facts
 from hpo.tracking._roles import TrackerOptions
 from hpo.trial import Job, Params, Point, TrialRecord, TrialState
 from storage import urls
+from storage.records import RETRAIN, VersionRecord
 from storage.studies import StoredStudy
 
 if TYPE_CHECKING:
@@ -31,6 +33,8 @@ PACKAGE = "mlflow"
 
 _HERE = "sqlite:///mlflow.db"  # where ``mlflow ui`` looks when it is told nothing
 _ID, _PARENT = "hpo.id", "mlflow.parentRunId"
+_VERSION, _DIGEST = "hpo.model_version", "hpo.bundle_digest"
+_ALIASES = {"latest": "hpo-latest"}  # MLflow keeps the word for itself, for the version that came last
 _LOG = "log.txt"  # of a trial, in its folder
 _PARAMS, _METRICS, _LONGEST_TAG = 100, 1000, 5000  # what MLflow takes in one call, and characters of a tag
 _STATUS = {
@@ -94,12 +98,8 @@ class Tracker:
     """The runs of one study in MLflow."""
 
     def __init__(self, options: Options, study: StoredStudy) -> None:
-        for name, value in _ENVIRONMENT.items():
-            os.environ.setdefault(name, value)
-        from mlflow import MlflowClient
-
         self._study = study
-        self._client = MlflowClient(options.address())
+        self._client = _client(options)
         self._experiment = self._experiment_id(options.experiment or study.name)
         self._parents: dict[str, str] = {}  # by series
 
@@ -182,6 +182,48 @@ class Run:
         now = time.time_ns() // 1_000_000
         for some in _batches([Metric(_key(name), value, now, step) for name, value, step in metrics], _METRICS):
             self._client.log_batch(self._id, metrics=some)
+
+
+def register(options: Options, version: VersionRecord, labels: Sequence[str]) -> None:
+    """The version in MLflow's model registry, with an alias for each label; found again by the bundle's digest.
+
+    Its source is the version's place, its run the one of the retraining that it shipped, where that is known.
+    """
+    client, name = _client(options), version.model
+    if not client.search_registered_models(f"name = '{name}'", max_results=1):
+        client.create_registered_model(name, tags={"hpo.version": hpo.__version__})
+    tags = {
+        _VERSION: version.name,
+        _DIGEST: version.digest,
+        "hpo.study": str(version.study),
+        "hpo.trial": str(version.trial),
+    }
+    found = [one for one in client.search_model_versions(f"name = '{name}'") if one.tags.get(_DIGEST) == version.digest]
+    if not found:
+        run_id = _run_of(client, options, version)
+        found = [client.create_model_version(name, version.place, run_id, tags=tags, await_creation_for=0)]
+    for label in labels:
+        client.set_registered_model_alias(name, _ALIASES.get(label, label), found[0].version)
+
+
+def _run_of(client: MlflowClient, options: Options, version: VersionRecord) -> str | None:
+    origin = version.manifest["origin"]
+    place = client.get_experiment_by_name(options.experiment or str(version.study))
+    if place is None or "run" not in origin:
+        return None
+    wanted = {"hpo.digest": origin["digest"], "hpo.series": RETRAIN, "hpo.number": origin["run"]}
+    runs = client.search_runs(
+        [place.experiment_id], " and ".join(f"tags.`{tag}` = '{value}'" for tag, value in wanted.items()), max_results=1
+    )
+    return str(runs[0].info.run_id) if runs else None
+
+
+def _client(options: Options) -> MlflowClient:
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    from mlflow import MlflowClient
+
+    return MlflowClient(options.address())
 
 
 def _tag(client: MlflowClient, run_id: str, tags: Mapping[str, str]) -> None:

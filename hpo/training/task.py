@@ -29,6 +29,7 @@ class Split:
     groups of its rows. Where it does, ``metrics_of_rows(outputs, targets, rows)`` is the
     same for some rows only, whose numbers come third, so that it can be resampled.
     ``clusters`` (n,) are ids of rows that belong together and are resampled together.
+    ``ids`` (n,) are those by which ``Objective.split_ids`` knows the rows; None: the clusters.
     ``collate`` makes a batch of a ``Dataset``'s items where stacking them does not, as for
     texts of different lengths. ``probe(model)`` is for what must be asked of the model
     itself once an epoch, such as a generated text: its metrics join the others.
@@ -38,6 +39,7 @@ class Split:
     metrics: Callable[[Tensor, Tensor], Metrics] | None = None
     metrics_of_rows: Callable[[Tensor, Tensor, np.ndarray], Metrics] | None = None
     clusters: np.ndarray | None = None
+    ids: np.ndarray | None = None
     collate: Callable[[Sequence[Any]], Batch] | None = None
     probe: Callable[[nn.Module], Metrics] | None = None
 

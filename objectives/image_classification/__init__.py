@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from hpo.training.task import Outline, Task
+    from objectives.prediction import Preparation
 
 _UP, _DOWN = Direction.MAXIMIZE, Direction.MINIMIZE
 
@@ -81,6 +82,21 @@ class ImageClassification(TrainingObjective):
         "early_stopping": {"metric": "val_accuracy", "direction": "maximize", "patience": 7},
     }
     folds: ClassVar[bool] = True
+    meanings: ClassVar[Mapping[str, str]] = {
+        "pixels": "red, green and blue of the largest square in the middle of the image, resized, 0 to 255",
+        "logits": "how much speaks for each class, before softmax, in the order of the facts' classes",
+    }
+    limits: ClassVar[Sequence[str]] = (
+        "It always names one of the classes that it was trained on, and can be sure of it before a picture of none of "
+        "them.",
+        "It sees the square in the middle of a picture, at the size it was trained at: what lies outside or is smaller "
+        "than a few of those pixels is lost.",
+        "A probability is the softmax's and not a frequency: test_calibration_error says how far the two are apart, "
+        "which label smoothing widens.",
+        "The digits of `hpo make-data` are clean 8x8 scans of one collection; other handwriting, photographs and "
+        "coloured backgrounds were not tried.",
+    )
+    shared_facts: ClassVar[frozenset[str] | None] = frozenset({"classes", "side_px"})
     default_data: ClassVar[Mapping[str, Any]] = {
         "path": "data/digits",
         "model": "convnext-mini",
@@ -119,6 +135,12 @@ class ImageClassification(TrainingObjective):
         from objectives.image_classification.task import empty_model
 
         return empty_model(params, facts)
+
+    def preparation(self, params: Params, facts: Mapping[str, Any], assets: Path) -> Preparation:
+        """An image, or a folder of images, to classes with their probabilities."""
+        from objectives.image_classification.preparation import ImagePreparation
+
+        return ImagePreparation.of(facts)
 
     def make_data(
         self,

@@ -73,18 +73,34 @@ def list_images(root: Path) -> Listing:
             others += 1
             continue
         classes.append(entry.name)
-        for path, status in _walk(Path(entry.path), entry.name, (_identity(root), _identity(entry.path))):
-            if os.path.splitext(path)[1].lower() in suffixes():  # noqa: PTH122 (a Path for each costs a second)
-                found.append(Found(path, status.st_size, status.st_mtime_ns))
-            else:
-                others += 1
+        inside = _walk(Path(entry.path), f"{entry.name}/", (_identity(root), _identity(entry.path)))
+        others += _sort_out(inside, found)
     return Listing(tuple(sorted(found)), tuple(sorted(classes)), others)
 
 
-def _walk(folder: Path, name: str, above: tuple[tuple[int, int], ...]) -> Iterator[tuple[str, os.stat_result]]:
-    """Every file below ``folder``, by its path from the root; ``above`` are the folders on the way here."""
+def images_below(root: Path) -> tuple[list[Found], int]:
+    """The images of ``root`` at any depth, sorted, and how many other files there are; otherwise as ``list_images``."""
+    found: list[Found] = []
+    others = _sort_out(_walk(root, "", (_identity(root),)), found)
+    return sorted(found), others
+
+
+def _sort_out(files: Iterator[tuple[str, os.stat_result]], found: list[Found]) -> int:
+    """Add those with an image's name to ``found``, and count the others."""
+    others = 0
+    for path, status in files:
+        if os.path.splitext(path)[1].lower() in suffixes():  # noqa: PTH122 (a Path for each costs a second)
+            found.append(Found(path, status.st_size, status.st_mtime_ns))
+        else:
+            others += 1
+    return others
+
+
+def _walk(folder: Path, prefix: str, above: tuple[tuple[int, int], ...]) -> Iterator[tuple[str, os.stat_result]]:
+    """Every file below ``folder``, by its path from the root, which begins with ``prefix``; ``above`` are the folders
+    on the way here."""
     for entry in _entries(folder):
-        path = f"{name}/{entry.name}"
+        path = prefix + entry.name
         if not _is_folder(entry):
             try:
                 yield path, entry.stat()
@@ -93,7 +109,7 @@ def _walk(folder: Path, name: str, above: tuple[tuple[int, int], ...]) -> Iterat
             continue
         own = _identity(entry.path)
         if own not in above:
-            yield from _walk(Path(entry.path), path, (*above, own))
+            yield from _walk(Path(entry.path), f"{path}/", (*above, own))
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,10 +10,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from hpo.errors import DataError
 from objectives.image_classification.augment import AUGMENTS, flipped
 from objectives.image_classification.data import Images
-from objectives.image_classification.pictures import Unusable, read, square
+from objectives.image_classification.pictures import decoded
 
 
 class Pixels:
@@ -31,7 +29,7 @@ class Pixels:
     def __getitem__(self, row: int) -> Tensor:
         if self.kept is not None:
             return self.kept[row]
-        return torch.from_numpy(_decoded(self.images.root / str(self.images.paths[row]), self.side_px))
+        return torch.from_numpy(decoded(self.images.root / str(self.images.paths[row]), self.side_px))
 
     def stack(self, rows: np.ndarray) -> Tensor:
         """(len(rows), 3, side, side)."""
@@ -72,16 +70,9 @@ def mean_and_std(pixels: Pixels, rows: np.ndarray, at_most: int = 1000) -> tuple
     return values.mean((0, 2, 3)).tolist(), values.std((0, 2, 3)).clamp(min=1e-3).tolist()
 
 
-def _decoded(path: Path, side_px: int) -> np.ndarray:
-    try:
-        return square(read(path, about=side_px), side_px)
-    except Unusable as error:
-        raise DataError(f"{path} was a whole image when the data was checked, and now is not: {error}.") from error
-
-
 @lru_cache(maxsize=2)
 def _all_pixels(images: Images, side_px: int) -> Tensor:
     kept = torch.empty((len(images), 3, side_px, side_px), dtype=torch.uint8)
     for row, path in enumerate(images.paths):
-        kept[row] = torch.from_numpy(_decoded(images.root / str(path), side_px))
+        kept[row] = torch.from_numpy(decoded(images.root / str(path), side_px))
     return kept

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from hpo.errors import DataError
 from objectives.image_classification.listing import formats
 
 MIN_SIDE_PX = 10
@@ -78,6 +79,18 @@ def read(path: str | Path, about: int | None = None) -> Image.Image:
         raise Unusable("damaged", _line(error)) from error
     except Exception as error:  # a damaged file makes a decoder raise whatever it likes
         raise Unusable("damaged", _line(error)) from error
+
+
+def decoded(path: Path, side_px: int) -> np.ndarray:
+    """The pixels of a file as a model gets them: (3, side_px, side_px) uint8.
+
+    Raises:
+        DataError: it cannot be used, though it could when the data was checked.
+    """
+    try:
+        return square(read(path, about=side_px), side_px)
+    except Unusable as error:
+        raise DataError(f"{path} was a whole image when the data was checked, and now is not: {error}.") from error
 
 
 def square(image: Image.Image, side: int) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,7 @@ def build_task(job: Job) -> Task:
         validation=Split(validation, judge.with_gap, metrics_of_rows=_of_rows, probe=judge.probe),
         loss=cross_entropy,
         example=(validation[0][0][None],),
-        test=(lambda: Split(Pictures(pixels, parts.test), _judged, metrics_of_rows=_of_rows)) if job.use_test else None,
+        test=partial(_held_out, pixels, parts.test) if job.use_test else None,
         inputs=("pixels",),
         outputs=("logits",),
         facts={
@@ -165,6 +166,10 @@ def _judged(outputs: Tensor, targets: Tensor) -> Metrics:
 
 def _of_rows(outputs: Tensor, targets: Tensor, rows: np.ndarray) -> Metrics:
     return _judged(outputs, targets)
+
+
+def _held_out(pixels: Pixels, rows: np.ndarray) -> Split:
+    return Split(Pictures(pixels, rows), _judged, metrics_of_rows=_of_rows, ids=pixels.images.paths[rows])
 
 
 def _some(rows: np.ndarray, data_seed: int) -> np.ndarray:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from hpo.training.task import Outline, Task
+    from objectives.prediction import Preparation
 
 _UP, _DOWN = Direction.MAXIMIZE, Direction.MINIMIZE
 _OF_TOKENS: Mapping[str, Metric] = {
@@ -69,6 +70,22 @@ class LanguageModeling(TrainingObjective):
         "early_stopping": {"metric": "val_loss", "direction": "minimize", "patience": 3},
     }
     folds: ClassVar[bool] = True
+    meanings: ClassVar[Mapping[str, str]] = {
+        "input_ids": "ids of the text's tokens, 0 to the vocabulary's size - 1; what stands at padding does not matter",
+        "attention_mask": "1 at tokens, 0 at padding",
+        "decoder_input_ids": "ids of the target's tokens so far, from the one that begins it",
+        "logits": "how much speaks for each class, or at every position for each token of the vocabulary (the next "
+        "one, or the one behind the mask), before softmax",
+    }
+    limits: ClassVar[Sequence[str]] = (
+        "It knows the kind of texts it was trained on, in their language; others are cut into many small tokens that "
+        "mean little to it.",
+        "No more than max_length tokens are seen at once, and nothing of what stood before them.",
+        "The tiny presets learn from a few hundred functions of Python's library: they tell tokens better than their "
+        "frequency does, not better than a table of pairs, and do not write code that works.",
+        "What it writes repeats what its texts say, true or not; nobody has looked for what else is in them.",
+    )
+    shared_facts: ClassVar[frozenset[str] | None] = frozenset({"task", "classes"})
     usual_budgets: ClassVar[tuple[UsualBudget, ...]] = (
         UsualBudget(100e6, trials=20, epochs=5, batch_size=(8, 16)),
         UsualBudget(500e6, trials=15, epochs=3, batch_size=(4, 8)),
@@ -151,6 +168,12 @@ class LanguageModeling(TrainingObjective):
         from objectives.language_modeling.task import dropout_of
 
         return build(facts, dropout_of(params))
+
+    def preparation(self, params: Params, facts: Mapping[str, Any], assets: Path) -> Preparation:
+        """Texts to what comes next, what is missing, a class, or what is written."""
+        from objectives.language_modeling.preparation import TextPreparation
+
+        return TextPreparation.of(facts, assets)
 
     def make_data(self, out: Path, *, seed: int, records: int = 1500, progress: bool = True, **options: Any) -> Path:
         """Functions of Python's standard library, with their docstrings; see ``maker.make``.

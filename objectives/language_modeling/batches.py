@@ -18,13 +18,8 @@ from torch.utils.data import Dataset
 from hpo.evaluation.language import PADDING
 from hpo.trial import derive_seed
 from objectives.language_modeling.data import Corpus, Sample
+from objectives.language_modeling.framing import INPUTS, Framing
 
-INPUTS = {
-    "causal": ("input_ids", "attention_mask"),
-    "masked": ("input_ids", "attention_mask"),
-    "classification": ("input_ids", "attention_mask"),
-    "encoder_decoder": ("input_ids", "attention_mask", "decoder_input_ids"),
-}
 MASKED_SHARE = 0.15
 
 
@@ -102,7 +97,5 @@ class Collate:
 
 
 def start_token(corpus: Corpus) -> int:
-    """What a decoder begins with: its configuration's, else the padding token, as T5 does."""
-    tokenizer: Any = corpus.tokenizer
-    given = corpus.fields.config.get("decoder_start_token_id")
-    return int(tokenizer.pad_token_id if given is None else given)
+    """What a decoder begins with."""
+    return Framing.of(corpus.fields, corpus.tokenizer).decoder_start

@@ -20,6 +20,7 @@ from hpo.errors import DataError
 from hpo.evaluation.splits import fold_rows, grouped_split
 from hpo.trial import derive_seed
 from objectives.language_modeling.fields import Fields, checked
+from objectives.language_modeling.framing import Framing
 from objectives.language_modeling.texts import Document, near, read
 from objectives.language_modeling.tokens import embedding_rows, tokenizer_for
 
@@ -143,6 +144,7 @@ class _Cutter:
 
     def __init__(self, fields: Fields, tokenizer: PreTrainedTokenizerFast, classes: Sequence[str]) -> None:
         self.fields, self.tokenizer, self.classes = fields, tokenizer, list(classes)
+        self.framing = Framing.of(fields, tokenizer)
         self.short = self.cut = 0
 
     def sequences(self, found: Sequence[Document], rows: np.ndarray) -> list[Sample]:
@@ -151,40 +153,22 @@ class _Cutter:
             document = found[number]
             ids = self._ids(document.text)
             if self.fields.goal in ("causal", "masked"):
-                made += self._pieces(ids, number)
+                pieces = self.framing.pieces(ids)
+                usable = [piece for piece in pieces if len(piece) >= self.fields.min_tokens]
+                self.short += len(pieces) - len(usable)
+                made += [Sample(self.framing.sequence(piece), number) for piece in usable]
             elif len(ids) < self.fields.min_tokens:
                 self.short += 1
             else:
                 label = self.classes.index(document.label) if document.label is not None else -1
-                target = self._ended(self._ids(document.target)) if document.target else ()
-                made.append(Sample(self._ended(ids), number, label, target))
+                target = self._cut(self._ids(document.target)) if document.target else ()
+                made.append(Sample(self._cut(ids), number, label, target))
         return made
 
-    def _pieces(self, ids: list[int], number: int) -> list[Sample]:
-        """A long text in pieces of ``max_length``; the rest counts where it is long enough by itself."""
-        room = self.fields.max_length - (2 if self.fields.goal == "masked" else 0)
-        pieces = [ids[start : start + room] for start in range(0, len(ids), room)]
-        usable = [piece for piece in pieces if len(piece) >= self.fields.min_tokens]
-        self.short += len(pieces) - len(usable)
-        if self.fields.goal == "masked":
-            usable = [self._framed(piece) for piece in usable]
-        return [Sample(tuple(piece), number) for piece in usable]
+    def _cut(self, ids: list[int]) -> tuple[int, ...]:
+        self.cut += len(ids) > self.framing.room
+        return self.framing.sequence(self.framing.pieces(ids)[0])
 
-    def _ids(self, text: str | None) -> list[int]:
-        found: list[int] = self.tokenizer(text or "", add_special_tokens=False)["input_ids"]
+    def _ids(self, text: str) -> list[int]:
+        found: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
         return found
-
-    def _ended(self, ids: list[int]) -> tuple[int, ...]:
-        if len(ids) > self.fields.max_length - 2:
-            self.cut += 1
-        kept = ids[: self.fields.max_length - 2]
-        return tuple(self._framed(kept) if self.fields.goal == "classification" else [*kept, *self._end])
-
-    def _framed(self, ids: list[int]) -> list[int]:
-        start = [self.tokenizer.cls_token_id] if self.tokenizer.cls_token_id is not None else []
-        end = [self.tokenizer.sep_token_id] if self.tokenizer.sep_token_id is not None else []
-        return [*start, *ids, *end]
-
-    @property
-    def _end(self) -> list[int]:
-        return [] if self.tokenizer.eos_token_id is None else [self.tokenizer.eos_token_id]

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from hpo.errors import DataError
 from hpo.training.weights import load_weights, read_weights
-from objectives.language_modeling.batches import INPUTS
 from objectives.language_modeling.data import Corpus
 from objectives.language_modeling.fields import PRETRAINED, Fields
+from objectives.language_modeling.framing import INPUTS
 from objectives.language_modeling.presets import DROPOUTS, Task
 
 if TYPE_CHECKING:

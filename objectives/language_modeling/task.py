@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
 
@@ -17,11 +18,13 @@ from hpo.evaluation.language import PADDING, TokenTally
 from hpo.training.settings import TrainerSettings
 from hpo.training.task import Outline, Split, Task, build_model
 from hpo.trial import Job, Metrics, Params
-from objectives.language_modeling.batches import INPUTS, Collate, Texts
-from objectives.language_modeling.data import Corpus, corpus
+from objectives.language_modeling.batches import Collate, Texts
+from objectives.language_modeling.data import Corpus, corpus, documents
+from objectives.language_modeling.framing import INPUTS, Framing
 from objectives.language_modeling.model import LanguageModel, blocks_of, build, description, fill
 from objectives.language_modeling.presets import Task as Goal
 from objectives.language_modeling.probe import Writing
+from objectives.language_modeling.tokens import assets
 
 Judge = Callable[[Tensor, Tensor], Metrics]
 OPEN_AXES = {"input_ids": {1: "sequence"}, "attention_mask": {1: "sequence"}, "decoder_input_ids": {1: "target"}}
@@ -45,12 +48,14 @@ def build_task(job: Job) -> Task:
         validation=validation,
         loss=_loss(goal),
         example=tuple(part[None] for part in validation.data[0][:-1]),
-        test=partial(_judged, found, "test", job.data_seed) if job.use_test else None,
+        test=partial(_held_out, found, job) if job.use_test else None,
         inputs=INPUTS[goal],
         outputs=("logits",),
         facts={
             **told,
             "classes": list(found.classes),
+            "framing": asdict(Framing.of(found.fields, found.tokenizer)),
+            "columns": {"text": found.fields.text_column, "target": found.fields.target_column},
             "tokens": {name: sum(len(s.ids) for s in samples) for name, samples in found.parts.items()},
             "short": found.short,
             "cut": found.cut,
@@ -60,6 +65,7 @@ def build_task(job: Job) -> Task:
         weigh=len if is_classes else count_tokens,
         keep=None if is_classes else tally,
         open_axes=[OPEN_AXES[name] for name in INPUTS[goal]],
+        assets=assets(found.tokenizer),
     )
 
 
@@ -129,6 +135,11 @@ def _judged(found: Corpus, part: str, data_seed: int) -> Split:
         collate=Collate(found),
         probe=Writing.of(found, samples),
     )
+
+
+def _held_out(found: Corpus, job: Job) -> Split:
+    test, (_, texts) = _judged(found, "test", job.data_seed), documents(job.data)
+    return replace(test, ids=np.array([texts[sample.document].id for sample in found.parts["test"]]))
 
 
 def _filled(told: Mapping[str, Any], dropout: float | None, found: Corpus) -> LanguageModel:

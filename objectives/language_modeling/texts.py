@@ -17,6 +17,7 @@ from objectives.offenders import MIN_PER_CLASS, listed, small_classes
 KINDS = (".txt", ".md", ".csv", ".jsonl", ".json", ".parquet")
 STREAMED_BELOW = 10_000  # of a hub's data set, samples asked for
 FEWEST = 20
+_ROWS = 1000  # of a table at a time
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,8 @@ def _from_files(path: Path, fields: Fields) -> list[Document]:
     for file in files:
         wanted = fields.max_samples - len(documents)
         if wanted > 0:
-            documents += _documents(file, _rows(file, fields), fields, wanted)
+            columns = (fields.text_column, fields.label_column, fields.target_column)
+            documents += _documents(file, _rows(file, fields.text_column, columns), fields, wanted)
     return documents
 
 
@@ -93,19 +95,47 @@ def _files(path: Path) -> list[Path]:
     return found
 
 
-def _rows(file: Path, fields: Fields) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Each row with its place in the file."""
+def stream(path: Path, text_column: str, target_column: str | None = None) -> Iterator[Document]:
+    """The texts of a file or folder one after the other; with a ``target_column`` the targets of those that have one.
+
+    Raises:
+        DataError: a file is unreadable, lacks the column of texts, or holds what is no text; with file and row.
+    """
+    for file in _files(path):
+        for place, row in _rows(file, text_column, (text_column, *_there(target_column))):
+            if text_column not in row:
+                raise DataError(
+                    f"{file}: {place} has no column {text_column!r}, where the model's texts stood in training; it has "
+                    f"{', '.join(map(repr, row))}. Name it so."
+                )
+            text, target = _text(row[text_column], "text"), _text(row.get(str(target_column)), "target")
+            if text is None:
+                raise DataError(
+                    f"{file}: every row needs a text that is not empty in {text_column!r}; {place} has "
+                    f"{row[text_column]!r:.40}. Mend or drop it."
+                )
+            yield Document(_id(file, place, row), text, target=target if target_column else None)
+
+
+def _there(name: str | None) -> tuple[str, ...]:
+    return () if name is None else (name,)
+
+
+def _id(file: Path, place: str, row: Mapping[str, Any]) -> str:
+    return str(row.get("id", f"{file.name}:{place}"))
+
+
+def _rows(file: Path, text_column: str, texts: Sequence[str]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Each row with its place in the file; the columns ``texts`` of a CSV hold texts, whatever they look like."""
     kind = file.suffix.lower()
     try:
         if kind in (".txt", ".md"):
             blocks = file.read_text(encoding="utf-8").split("\n\n")
-            yield from (
-                (f"block {i}", {fields.text_column: block}) for i, block in enumerate(blocks, 1) if block.strip()
-            )
+            yield from ((f"block {i}", {text_column: block}) for i, block in enumerate(blocks, 1) if block.strip())
         elif kind in (".jsonl", ".json"):
             yield from _json_rows(file)
         else:
-            yield from _table_rows(file, kind, fields)
+            yield from _table_rows(file, kind, texts)
     except OSError as error:
         raise DataError(f"{file}: {error.strerror or error}.") from error
     except UnicodeDecodeError as error:
@@ -113,19 +143,27 @@ def _rows(file: Path, fields: Fields) -> Iterator[tuple[str, Mapping[str, Any]]]
 
 
 def _json_rows(file: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    text = file.read_text(encoding="utf-8")
-    if text.lstrip().startswith("["):
-        try:
-            rows = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise DataError(f"{file}: line {error.lineno} is no JSON: {error.msg}.") from error
-        lines = ((f"row {i}", row) for i, row in enumerate(rows, 1))
-    else:
-        lines = ((f"line {i}", _json_line(file, i, line)) for i, line in enumerate(text.split("\n"), 1) if line.strip())
-    for place, row in lines:
-        if not isinstance(row, Mapping):
-            raise DataError(f"{file}: {place} must be an object with the columns as names; got {str(row)[:60]!r}.")
-        yield place, row
+    """Lines one at a time; of an array all at once."""
+    with file.open(encoding="utf-8") as lines:
+        is_array = next((line for line in lines if line.strip()), "").lstrip().startswith("[")
+        lines.seek(0)
+        rows = (
+            _json_array(file)
+            if is_array
+            else ((f"line {i}", _json_line(file, i, line)) for i, line in enumerate(lines, 1) if line.strip())
+        )
+        for place, row in rows:
+            if not isinstance(row, Mapping):
+                raise DataError(f"{file}: {place} must be an object with the columns as names; got {str(row)[:60]!r}.")
+            yield place, row
+
+
+def _json_array(file: Path) -> Iterator[tuple[str, Any]]:
+    try:
+        rows = json.loads(file.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise DataError(f"{file}: line {error.lineno} is no JSON: {error.msg}.") from error
+    return ((f"row {i}", row) for i, row in enumerate(rows, 1))
 
 
 def _json_line(file: Path, number: int, line: str) -> Any:
@@ -135,23 +173,25 @@ def _json_line(file: Path, number: int, line: str) -> Any:
         raise DataError(f"{file}: line {number} is no JSON: {error.msg}.") from error
 
 
-def _table_rows(file: Path, kind: str, fields: Fields) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _table_rows(file: Path, kind: str, texts: Sequence[str]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Parquet some rows at a time, and of a CSV the columns as Arrow keeps them."""
     import pyarrow as pa
     from pyarrow import csv, parquet
 
-    columns = (fields.text_column, fields.label_column, fields.target_column)
     try:
         if kind == ".parquet":
-            table = parquet.read_table(file)
+            batches = parquet.ParquetFile(file).iter_batches(_ROWS)
         else:
             table = csv.read_csv(
                 file,
                 parse_options=csv.ParseOptions(newlines_in_values=True),
-                convert_options=csv.ConvertOptions(column_types=dict.fromkeys(columns, pa.string())),
+                convert_options=csv.ConvertOptions(column_types=dict.fromkeys(texts, pa.string())),
             )
+            batches = iter(table.to_batches(_ROWS))
+        rows = (row for batch in batches for row in batch.to_pylist())
+        yield from ((f"row {i}", row) for i, row in enumerate(rows, 1))
     except pa.ArrowException as error:
         raise DataError(f"{file} cannot be read as {kind[1:]}: {' '.join(str(error).split())[:200]}.") from error
-    yield from ((f"row {i}", row) for i, row in enumerate(table.to_pylist(), 1))
 
 
 def _from_hub(fields: Fields) -> list[Document]:
@@ -196,7 +236,7 @@ def _documents(
         if wrong:
             bad.append(f"{place} ({columns[wrong[0]]}: {row[columns[wrong[0]]]!r:.40})")
             continue
-        found.append(Document(id=str(row.get("id", f"{file.name}:{place}")), **values))  # type: ignore[arg-type]
+        found.append(Document(id=_id(file, place, row), **values))  # type: ignore[arg-type]
     if bad:
         raise DataError(
             f"{file}: every row needs a text that is not empty in {' and '.join(columns.values())}; "

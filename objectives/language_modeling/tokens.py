@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 PAD, UNKNOWN, START, END, MASK = "<pad>", "<unk>", "<s>", "</s>", "<mask>"
+FILE = "tokenizer.json"
 SPECIALS = (PAD, UNKNOWN, START, END, MASK)
 _FEW = 0.5  # of the embedding's rows
 
@@ -83,6 +84,7 @@ def embedding_rows(fields: Fields, tokens: int) -> tuple[int, str | None]:
     return rows, None
 
 
-def save(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
-    """Put the tokenizer's files into ``folder``."""
-    tokenizer.save_pretrained(str(folder))
+def assets(tokenizer: PreTrainedTokenizerFast) -> Callable[[Path], None] | None:
+    """Leaves the tokenizer in a folder as the library tokenizers reads it; None for one that is not of that library."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    return None if backend is None else lambda folder: backend.save(str(folder / FILE))

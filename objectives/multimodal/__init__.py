@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from hpo.training.task import Outline, Task
+    from objectives.prediction import Preparation
 
 _UP, _DOWN = Direction.MAXIMIZE, Direction.MINIMIZE
 
@@ -77,6 +78,26 @@ class Multimodal(TrainingObjective):
         "early_stopping": {"metric": "val_cross_entropy", "direction": "minimize", "patience": 20},
     }
     folds: ClassVar[bool] = True
+    meanings: ClassVar[Mapping[str, str]] = {
+        "tokens": "ids of the text's tokens, by the tokenizer in assets; what stands at padding does not matter",
+        "token_mask": "true at tokens; all false: there is no text",
+        "nodes": "features of the graph's nodes, in the units of the data",
+        "adjacency": "true where an edge joins two nodes, both ways; never a node and itself",
+        "node_mask": "true at nodes; all false: there is no graph",
+        "cube": "the climate cube by variable, level, latitude and longitude, in the units of the data",
+        "cube_mask": "true where there is a cube",
+        "logits": "how much speaks for each class, before softmax, in the order of the facts' classes",
+    }
+    limits: ClassVar[Sequence[str]] = (
+        "With a view missing it is right less often, and a single view leaves several classes open: go by the "
+        "probabilities then, and by test_accuracy_without_text, _graph and _cube.",
+        "It was judged on planets that it had not seen, but of the source that it learnt from: texts of other authors, "
+        "graphs with other features and cubes of another climate model can look alike to it and mean something else.",
+        "Words that the tokenizer does not know, and what comes after the longest text it takes, are not read.",
+        "The planets of `hpo make-data` are drawn from a formula: figures on them say what the model can find, and "
+        "nothing about planets.",
+    )
+    shared_facts: ClassVar[frozenset[str] | None] = frozenset({"modalities", "classes", "dimensions"})
     default_data: ClassVar[Mapping[str, Any]] = {
         "path": "data/planets",
         "preset": "tiny",
@@ -122,6 +143,12 @@ class Multimodal(TrainingObjective):
         from objectives.multimodal.task import choices_of, empty_model
 
         return empty_model(choices_of(params), facts)
+
+    def preparation(self, params: Params, facts: Mapping[str, Any], assets: Path) -> Preparation:
+        """A folder of planets, as for training but without labels, to classes with their probabilities."""
+        from objectives.multimodal.preparation import PlanetPreparation
+
+        return PlanetPreparation.of(facts, assets)
 
     def make_data(self, out: Path, *, seed: int, progress: bool = True, **options: Any) -> Path:
         """Make planets in the folder ``out``; see ``maker.make``.

@@ -10,7 +10,6 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from objectives.multimodal.data import Planets, spread
-from objectives.multimodal.model import INPUTS
 
 IN_MEMORY_BYTES = 2**30  # a larger split is read from disk, batch by batch
 
@@ -20,16 +19,15 @@ class PlanetSet(Dataset[tuple[Tensor, ...]]):
 
     def __init__(self, planets: Planets, rows: np.ndarray, modalities: Sequence[str]) -> None:
         self.planets, self.rows, self.modalities = planets, rows, tuple(modalities)
-        self._most_nodes = int(planets.graphs.counts.max())  # of all parts: the adjacency's shape must not change
+        self._padding = planets.padding  # of all parts: the adjacency's shape must not change
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitem__(self, index: int) -> tuple[Tensor, ...]:
         row = int(self.rows[index])
-        of = {"text": self._text, "graph": self._graph, "cube": self._cube}
-        inputs = [torch.from_numpy(array) for part in self.modalities for array in of[part](row)]
-        return (*inputs, torch.tensor(self.planets.labels[row]))
+        inputs = self.planets.arrays(row, self.modalities, self._padding)
+        return (*map(torch.from_numpy, inputs), torch.tensor(self.planets.labels[row]))
 
     def tensors(self) -> tuple[Tensor, ...]:
         """All items at once."""
@@ -40,27 +38,6 @@ class PlanetSet(Dataset[tuple[Tensor, ...]]):
         """What a ``Split`` takes: tensors where they are small enough."""
         bytes_each = sum(part.nbytes for part in self[0])
         return self.tensors() if len(self) * bytes_each <= IN_MEMORY_BYTES else self
-
-    def _text(self, row: int) -> tuple[np.ndarray, ...]:
-        tokens = self.planets.tokens[row]
-        return tokens.astype(np.int64), np.arange(len(tokens)) < self.planets.token_counts[row]
-
-    def _graph(self, row: int) -> tuple[np.ndarray, ...]:
-        """Nodes, adjacency and mask. Edges go both ways and never to the node itself."""
-        found, edges = self.planets.graphs[row]
-        nodes = np.zeros((self._most_nodes, found.shape[1]), np.float32)
-        nodes[: len(found)] = found
-        adjacency = np.zeros((self._most_nodes, self._most_nodes), bool)
-        adjacency[edges[:, 0], edges[:, 1]] = adjacency[edges[:, 1], edges[:, 0]] = True
-        np.fill_diagonal(adjacency, False)
-        return nodes, adjacency, np.arange(self._most_nodes) < len(found)
-
-    def _cube(self, row: int) -> tuple[np.ndarray, ...]:
-        """The cube, zeros where there is none, and whether there is one, (1,)."""
-        cubes, cube_row = self.planets.cubes, int(self.planets.cube_rows[row])
-        if cube_row < 0:
-            return np.zeros(cubes.shape[1:], np.float32), np.array([False])
-        return np.array(cubes[cube_row], dtype=np.float32), np.array([True])
 
 
 def scaling(planets: Planets, rows: np.ndarray, modalities: Sequence[str]) -> dict[str, Tensor]:
@@ -91,8 +68,3 @@ def _moments(name: str, total: np.ndarray, squares: np.ndarray, count: int) -> d
     std = np.sqrt(np.maximum(squares / max(count, 1) - mean**2, 0))
     std = np.where(std > 1e-6 * np.maximum(np.abs(mean), 1), std, 1.0)
     return {f"{name}_mean": torch.tensor(mean).float(), f"{name}_std": torch.tensor(std).float()}
-
-
-def names(modalities: Sequence[str]) -> tuple[str, ...]:
-    """The model's inputs, in order."""
-    return tuple(name for part in modalities for name in INPUTS[part])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -49,7 +50,10 @@ class Graphs:
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns of n rows: ids and labels (n,) of str, texts or None, graphs, rows of cubes (n,), -1 for none."""
+    """The columns of n rows: ids and labels (n,) of str, texts or None, graphs, rows of cubes (n,), -1 for none.
+
+    Columns that were not wanted are empty in every row.
+    """
 
     ids: np.ndarray
     labels: np.ndarray
@@ -58,13 +62,13 @@ class Columns:
     cube_rows: np.ndarray
 
 
-def read_columns(path: Path) -> Columns:
-    """The table of a folder.
+def read_columns(path: Path, wanted: Sequence[str] = COLUMNS) -> Columns:
+    """The table of a folder; ``planet_id`` is always among the ``wanted`` columns.
 
     Raises:
         DataError: no such file, not Parquet, a column is missing or of another type, or rows break a rule.
     """
-    table = _table(path)
+    table = _table(path, wanted)
     ids = _names(path, "planet_id", table["planet_id"])
     rows = Rows(path, ids)
     texts = table["text"].to_pylist()
@@ -73,7 +77,7 @@ def read_columns(path: Path) -> Columns:
     )
     return Columns(
         ids,
-        _names(path, "label", table["label"]),
+        _names(path, "label", table["label"]) if "label" in wanted else np.full(len(ids), ""),
         texts,
         _graphs(rows, table["nodes"], table["edges"]),
         _cube_rows(rows, table["cube_row"]),
@@ -100,23 +104,25 @@ def read_cubes(path: Path) -> np.ndarray:
     return np.asarray(cubes)
 
 
-def _table(path: Path) -> dict[str, Any]:
+def _table(path: Path, wanted: Sequence[str]) -> dict[str, Any]:
     """Arrow arrays by column."""
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         file = pq.ParquetFile(path)
-        missing = [name for name in COLUMNS if name not in file.schema_arrow.names]
-        table = file.read(columns=[name for name in COLUMNS if name not in missing]).combine_chunks()
+        missing = [name for name in wanted if name not in file.schema_arrow.names]
+        table = file.read(columns=[name for name in wanted if name not in missing]).combine_chunks()
     except OSError as error:
         raise DataError(f"{path}: {error.strerror or str(error).splitlines()[0]}.") from error
     except Exception as error:  # pyarrow has a dozen ways to say it
         raise DataError(f"{path} cannot be read as a Parquet file: {str(error).splitlines()[0]}") from error
     if missing:
-        raise DataError(f"{path}: missing {', '.join(missing)}. A row has {', '.join(COLUMNS)}.")
+        raise DataError(f"{path}: missing {', '.join(missing)}. A row has {', '.join(wanted)}.")
     if table.num_rows == 0:
         raise DataError(f"{path} has no rows.")
-    return {name: table.column(name).combine_chunks() for name in COLUMNS}
+    empty = pa.nulls(table.num_rows)
+    return {name: table.column(name).combine_chunks() if name in wanted else empty for name in COLUMNS}
 
 
 def _names(path: Path, name: str, column: Any) -> np.ndarray:

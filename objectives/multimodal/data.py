@@ -19,11 +19,11 @@ from hpo.evaluation.splits import fold_rows, grouped_split
 from hpo.trial import derive_seed
 from objectives.base import DataFacts
 from objectives.multimodal.checks import Rows
-from objectives.multimodal.columns import Graphs, read_columns, read_cubes
+from objectives.multimodal.columns import Graphs, read_columns
 from objectives.multimodal.fields import Fields
 from objectives.multimodal.format import CUBES, TABLE, TOKENIZER
 from objectives.multimodal.presets import PARTS, Dimensions
-from objectives.multimodal.words import encode, read_tokenizer
+from objectives.multimodal.views import Views, read_views
 
 SHARES = (0.6, 0.2, 0.2)  # of planets: training, validation, test
 LEAST_OF_A_CLASS = 5  # planets, so that each part has one
@@ -31,33 +31,16 @@ SCANNED_BYTES = 2 * 2**30  # of a larger file of cubes, evenly spaced ones are l
 
 
 @dataclass(frozen=True)
-class Planets:
-    """n checked observations.
-
-    ``labels`` (n,) int64 count through ``classes``. ``tokens`` (n, L) int32, of which each
-    text has the first ``token_counts`` (n,). ``cube_rows`` (n,) int64 are rows of ``cubes``
-    (m, variables, levels, lat, lon), which lie on disk; -1 where there is none.
-    """
+class Planets(Views):
+    """n checked observations; ``labels`` (n,) int64 count through ``classes``."""
 
     ids: np.ndarray
     labels: np.ndarray
     classes: tuple[str, ...]
-    tokens: np.ndarray
-    token_counts: np.ndarray
-    vocabulary: int
-    graphs: Graphs
-    cube_rows: np.ndarray
-    cubes: np.ndarray
-    texts_cut: int
     fingerprint: str = field(repr=False)
 
     def __len__(self) -> int:
         return len(self.labels)
-
-    def present(self, part: str) -> np.ndarray:
-        """(n,) bool: which observations have that modality."""
-        counts = {"text": self.token_counts, "graph": self.graphs.counts, "cube": self.cube_rows + 1}
-        return np.asarray(counts[part] > 0)
 
     def dimensions(self) -> Dimensions:
         variables, levels, lat, lon = (int(size) for size in self.cubes.shape[1:])
@@ -149,31 +132,20 @@ def _read(folder: Path, length: int, states: tuple[tuple[str, int, int], ...]) -
     """``states`` are there to make the cache forget a file that changed."""
     columns = read_columns(folder / TABLE)
     rows = Rows(folder / TABLE, columns.ids)
-    has_text = np.array([text is not None for text in columns.texts])
-    rows.refuse(np.array([text == "" for text in columns.texts]), "text must be null where it is missing, not empty")
-    cubes = read_cubes(folder / CUBES) if (columns.cube_rows >= 0).any() else np.empty((0, 1, 1, 1, 1), np.float32)
-    rows.refuse(columns.cube_rows >= len(cubes), f"cube_row must be in [0, {len(cubes)})", columns.cube_rows)
-    nothing = ~(has_text | (columns.graphs.counts > 0) | (columns.cube_rows >= 0))
-    rows.refuse(nothing, "every observation needs a text, a graph or a cube")
-    seen = _scan(folder / CUBES, cubes, columns.cube_rows)
+    views = read_views(folder / TABLE, columns, folder / TOKENIZER, length)
+    seen = _scan(folder / CUBES, views.cubes, columns.cube_rows)
     _check_planets(rows, columns.labels, columns.cube_rows)
     _check_copies(rows, columns.texts, columns.graphs, columns.cube_rows, seen)
-
-    vocabulary, tokens, token_counts, cut = 0, np.zeros((len(rows), 1), np.int32), np.zeros(len(rows), np.int32), 0
-    if has_text.any():
-        tokenizer = read_tokenizer(folder / TOKENIZER)
-        vocabulary = tokenizer.get_vocab_size()
-        tokens, token_counts, cut = encode(tokenizer, columns.texts, length)
-        rows.refuse(has_text & (token_counts == 0), "text must have a token; the tokenizer finds none")
     classes, labels = np.unique(columns.labels, return_inverse=True)
     digest = hashlib.sha256("\n".join([*columns.ids.tolist(), *columns.labels.tolist()]).encode())
-    for array in (tokens, token_counts, columns.graphs.nodes, columns.graphs.edges, columns.graphs.counts):
+    graphs = columns.graphs
+    for array in (views.tokens, views.token_counts, graphs.nodes, graphs.edges, graphs.counts):
         digest.update(np.ascontiguousarray(array).data)
     digest.update(repr([seen.get(row, row) for row in columns.cube_rows.tolist()]).encode())
-    digest.update(repr((cubes.shape, cubes.dtype.str)).encode())
+    digest.update(repr((views.cubes.shape, views.cubes.dtype.str)).encode())
     return Planets(
-        columns.ids, labels.astype(np.int64), tuple(classes.tolist()), tokens, token_counts, vocabulary,
-        columns.graphs, columns.cube_rows, cubes, cut, digest.hexdigest(),
+        **vars(views), ids=columns.ids, labels=labels.astype(np.int64), classes=tuple(classes.tolist()),
+        fingerprint=digest.hexdigest(),
     )  # fmt: skip
 
 

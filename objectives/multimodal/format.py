@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 TABLE, CUBES, TOKENIZER = "planets.parquet", "cubes.npy", "tokenizer.json"
 COLUMNS = ("planet_id", "label", "text", "nodes", "edges", "cube_row")
+COLUMNS_OF = {"text": ("text",), "graph": ("nodes", "edges"), "cube": ("cube_row",)}  # by modality
 
 
 def schema(note: str | None = None) -> pa.Schema:

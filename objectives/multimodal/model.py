@@ -17,13 +17,7 @@ from objectives.multimodal.fusion import Fusion
 from objectives.multimodal.graph import GraphAutoEncoder
 from objectives.multimodal.presets import PARTS, Dimensions, FusionSize, Preset
 from objectives.multimodal.text import TextEncoder
-
-# What the model takes of each modality, in the order of its arguments.
-INPUTS = {
-    "text": ("tokens", "token_mask"),
-    "graph": ("nodes", "adjacency", "node_mask"),
-    "cube": ("cube", "cube_mask"),
-}
+from objectives.multimodal.views import INPUTS
 
 
 class PlanetModel(nn.Module):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,11 +19,13 @@ from hpo.evaluation.classification import classification_metrics
 from hpo.training.settings import TrainerSettings
 from hpo.training.task import Outline, Split, Task, build_model
 from hpo.trial import Job, Metrics, Params
-from objectives.multimodal.batches import PlanetSet, names, scaling
+from objectives.multimodal.batches import PlanetSet, scaling
 from objectives.multimodal.data import Planets, load, split
 from objectives.multimodal.fields import Fields, checked
+from objectives.multimodal.format import TOKENIZER
 from objectives.multimodal.model import PlanetModel, blocks_of, scaled
 from objectives.multimodal.presets import PARTS, PRESETS, Dimensions
+from objectives.multimodal.views import names
 from objectives.multimodal.weights import load_parts
 
 MIN_ROWS = 10  # of a group, for an accuracy of its own
@@ -87,12 +91,22 @@ def build(job: Job) -> Task:
         inputs=names(data.modalities),
         outputs=("logits",),
         open_axes=[FREE.get(name, {}) for name in names(data.modalities)],
-        facts={**facts, "rows": {name: len(rows) for name, rows in vars(parts).items()}},
+        facts={
+            **facts,
+            "padding": asdict(planets.padding),
+            "max_nodes": data.max_nodes,
+            "rows": {name: len(rows) for name, rows in vars(parts).items()},
+        },
+        assets=partial(_keep_tokenizer, data) if "text" in data.modalities else None,
         predicts="class",
         columns=len(planets.classes),
         keep=partial(keep, losses=losses_of(data.modalities)),
         blocks=blocks_of(model, data.modalities),
     )
+
+
+def _keep_tokenizer(data: Fields, folder: Path) -> None:
+    shutil.copyfile(Path(data.path) / TOKENIZER, folder / TOKENIZER)
 
 
 def outline(job: Job) -> Outline:

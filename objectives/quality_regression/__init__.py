@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from hpo.training.task import Task
+    from objectives.prediction import Preparation
 
 _UP, _DOWN = Direction.MAXIMIZE, Direction.MINIMIZE
 _NUMBERS: dict[str, Metric] = {
@@ -90,6 +91,21 @@ class QualityRegression(TrainingObjective):
         "early_stopping": {"metric": "val_pearson_r", "direction": "maximize", "patience": 8},
     }
     folds: ClassVar[bool] = True
+    meanings: ClassVar[Mapping[str, str]] = {
+        "features_and_settings": "2048 features of the logo, as features.describe gives them, about -1 to 10, then the "
+        "8 settings of vtracer, each 0 to 1 over the range that it was varied in",
+        "ssim": "SSIM of the logo after vtracer against the logo itself, 0 to 1, of which it may be out by a little",
+    }
+    limits: ClassVar[Sequence[str]] = (
+        "Settings were varied in narrower ranges than vtracer allows (such as colour precision 3 to 8, filter speckle 0 "
+        "to 12): outside of them nothing is known.",
+        "The logos of `hpo make-data` are drawn by a program, at 256x256; scans, photographs and logos from real brands "
+        "were not tried.",
+        "Much of the correlation is the difference between kinds of logos: within simple and text logos, which hardly "
+        "vary, it is clearly lower (test_pearson_r_simple, _text).",
+        "Features must come from the descriptor that the facts name; those of another one are read as nonsense.",
+    )
+    shared_facts: ClassVar[frozenset[str] | None] = frozenset({"features"})
     default_data: ClassVar[Mapping[str, Any]] = {"path": "data/logos.parquet"}
 
     @property
@@ -117,6 +133,12 @@ class QualityRegression(TrainingObjective):
         from objectives.quality_regression.task import empty_model
 
         return empty_model(params)
+
+    def preparation(self, params: Params, facts: Mapping[str, Any], assets: Path) -> Preparation:
+        """Features and settings, from Parquet, npz or CSV, to SSIM."""
+        from objectives.quality_regression.preparation import LogoPreparation
+
+        return LogoPreparation.of(facts)
 
     def make_data(
         self,

@@ -44,7 +44,7 @@ class Records:
 
     def inputs(self, rows: np.ndarray) -> np.ndarray:
         """Model inputs of ``rows``: (len(rows), 2056) float32."""
-        return np.concatenate([self.features[rows], self.settings[rows]], axis=1)
+        return joined(self.features[rows], self.settings[rows])
 
     @property
     def fingerprint(self) -> str:
@@ -140,13 +140,26 @@ def _read(path: Path, mtime_ns: int, size: int) -> Records:
     return records
 
 
-def _check(rows: formats.Rows, records: Records) -> None:
-    ssim, settings = records.ssim, records.settings
-    rows.refuse(np.logical_not((ssim >= 0) & (ssim <= 1)), "ssim must be in [0, 1]", ssim)
-    rows.refuse(~np.isin(records.logo_types, TYPES), f"logo_type must be one of {', '.join(TYPES)}", records.logo_types)
-    rows.refuse(np.logical_not(np.isfinite(records.features).all(axis=1)), "features must be finite")
+def joined(features: np.ndarray, settings: np.ndarray) -> np.ndarray:
+    """What the model takes, (n, 2056) float32, of features (n, 2048) and settings (n, 8)."""
+    return np.concatenate([features, settings], axis=1)
+
+
+def check_inputs(rows: formats.Rows, features: np.ndarray, settings: np.ndarray) -> None:
+    """
+    Raises:
+        DataError: features (n, 2048) are not finite, or settings (n, 8) are outside [0, 1].
+    """
+    rows.refuse(np.logical_not(np.isfinite(features).all(axis=1)), "features must be finite")
     off = np.logical_not(((settings >= 0) & (settings <= 1)).all(axis=1))
     rows.refuse(off, "settings must be normalised to [0, 1]")
+
+
+def _check(rows: formats.Rows, records: Records) -> None:
+    ssim = records.ssim
+    rows.refuse(np.logical_not((ssim >= 0) & (ssim <= 1)), "ssim must be in [0, 1]", ssim)
+    rows.refuse(~np.isin(records.logo_types, TYPES), f"logo_type must be one of {', '.join(TYPES)}", records.logo_types)
+    check_inputs(rows, records.features, records.settings)
     first: dict[str, str] = {}
     pairs = zip(records.logo_ids.tolist(), records.logo_types.tolist(), strict=True)
     mixed = np.array([first.setdefault(logo, kind) != kind for logo, kind in pairs], dtype=bool)

@@ -1,8 +1,10 @@
-"""Reading the columns of a Parquet or npz file, and refusing rows with their count and names."""
+"""Reading the columns of a Parquet, npz or CSV file, and refusing rows with their count and names."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,10 +12,12 @@ from typing import Any
 import numpy as np
 
 from hpo.errors import DataError
-from objectives.offenders import offenders
+from objectives import npz
+from objectives.offenders import listed, offenders
 
-Columns = dict[str, Any]  # npz: numpy arrays; Parquet: pyarrow arrays
+Columns = dict[str, Any]  # npz and CSV: numpy arrays; Parquet: pyarrow arrays
 COLUMNS = ("logo_id", "features", "settings", "ssim", "logo_type")
+UNKNOWN = "unknown"  # what computed the features
 
 
 def read(path: Path) -> tuple[Columns, str]:
@@ -22,14 +26,93 @@ def read(path: Path) -> tuple[Columns, str]:
     Raises:
         DataError: neither Parquet nor npz, or damaged.
     """
-    try:
+    with _explained(path):
         return _npz(path) if path.suffix.lower() == ".npz" else _parquet(path)
+
+
+def kind_of(path: Path) -> str:
+    """The kind of features that a file says it holds; a CSV says nothing.
+
+    Raises:
+        DataError: as ``read``.
+    """
+    import pyarrow.parquet as pq
+
+    with _explained(path):
+        if path.suffix.lower() == ".csv":
+            return UNKNOWN
+        if path.suffix.lower() == ".npz":
+            with np.load(path, allow_pickle=False) as file:
+                return feature_kind(str(file["hpo"]) if "hpo" in file else None)
+        return feature_kind((pq.read_schema(path).metadata or {}).get(b"hpo"))
+
+
+def parts(path: Path, lengths: Mapping[str, int], size: int) -> Iterator[Columns]:
+    """The columns of a file that may be larger than memory, at most ``size`` rows at a time.
+
+    ``lengths``: how many numbers each column has in a row, 0 for a text. In a CSV, which holds no lists, the numbers
+    stand in columns of their own: ``settings_0`` to ``settings_7``. A text that is not there is left out.
+
+    Raises:
+        DataError: as ``read``, or a column of numbers is missing.
+    """
+    readers = {".csv": _csv_parts, ".npz": _npz_parts}
+    with _explained(path):
+        yield from readers.get(path.suffix.lower(), _parquet_parts)(path, lengths, size)
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
     except DataError:
         raise
     except Exception as error:  # pyarrow, zipfile and numpy each have a dozen ways to say it
-        kind = "an npz" if path.suffix.lower() == ".npz" else "a Parquet"
+        kind = {".npz": "an npz", ".csv": "a CSV"}.get(path.suffix.lower(), "a Parquet")
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(f"{path} cannot be read as {kind} file: {reason}") from error
+
+
+def _parquet_parts(path: Path, lengths: Mapping[str, int], size: int) -> Iterator[Columns]:
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path) as file:
+        names = _there(path, lengths, file.schema_arrow.names)
+        for batch in file.iter_batches(size, columns=names):
+            yield {name: batch.column(name) for name in names}
+
+
+def _npz_parts(path: Path, lengths: Mapping[str, int], size: int) -> Iterator[Columns]:
+    with npz.opened(path) as archive:
+        yield from archive.rows(_there(path, lengths, list(archive.arrays)), size)
+
+
+def _csv_parts(path: Path, lengths: Mapping[str, int], size: int) -> Iterator[Columns]:
+    import pyarrow as pa
+    from pyarrow import csv
+
+    with csv.open_csv(path) as file:
+        there = file.schema.names
+    wide = {name: [f"{name}_{i}" for i in range(length)] or [name] for name, length in lengths.items()}
+    names = _there(path, {one: lengths[name] for name, group in wide.items() for one in group}, there)
+    types = {one: pa.float32() if lengths[name] else pa.string() for name, group in wide.items() for one in group}
+    with csv.open_csv(path, convert_options=csv.ConvertOptions(include_columns=names, column_types=types)) as file:
+        for block in file:
+            for start in range(0, block.num_rows, size):
+                part = block.slice(start, size)
+                yield {
+                    name: part.column(name) if not lengths[name] else np.stack([part.column(one) for one in group], 1)
+                    for name, group in wide.items()
+                    if group[0] in names
+                }
+
+
+def _there(path: Path, lengths: Mapping[str, int], there: Sequence[str]) -> list[str]:
+    """The columns that are to be read."""
+    missing = [name for name, length in lengths.items() if length and name not in there]
+    if missing:
+        raise DataError(f"{path}: missing {listed(missing)}.")
+    return [name for name in lengths if name in there]
 
 
 def _parquet(path: Path) -> tuple[Columns, str]:
@@ -54,29 +137,36 @@ def _npz(path: Path) -> tuple[Columns, str]:
 
 
 def feature_kind(note: bytes | str | None) -> str:
-    """What the maker wrote about its descriptor, or ``unknown`` for a file from elsewhere."""
+    """What the maker wrote about its descriptor, or ``UNKNOWN`` for a file from elsewhere."""
     try:
-        return str(json.loads(note or "{}").get("features", "unknown"))
+        return str(json.loads(note or "{}").get("features", UNKNOWN))
     except (ValueError, AttributeError):
-        return "unknown"
+        return UNKNOWN
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Turns columns into arrays; every refusal names the file, the count and the first offenders."""
+    """Turns columns into arrays; every refusal names the file, the count and the first offenders.
+
+    ``first`` is the number of the first of these rows in the file.
+    """
 
     path: Path
     logo_ids: Any
+    first: int = 0
 
     def refuse(self, bad: np.ndarray, rule: str, values: np.ndarray | None = None) -> None:
         """Raise if any row is ``bad``, (n,) bool; ``values`` are shown beside the rows."""
         if not bad.any():
             return
-        first = offenders(
-            bad, lambda i: f"row {i} (logo {self.logo_ids[i]})" + (f": {values[i]}" if values is not None else "")
-        )
+
+        def tell(i: int) -> str:
+            shown = "" if values is None else f": {values[i]}"
+            return f"row {self.first + i} (logo {self.logo_ids[i]}){shown}"
+
         raise DataError(
-            f"{self.path}: {rule}; {int(bad.sum())} of {len(bad)} records break that: {first}. Mend or drop them."
+            f"{self.path}: {rule}; {int(bad.sum())} of {len(bad)} records break that: {offenders(bad, tell)}. "
+            "Mend or drop them."
         )
 
     def text(self, name: str, column: Any) -> np.ndarray:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from hpo.training.task import Outline, Task
+    from objectives.prediction import Preparation
 
 _UP, _DOWN = Direction.MAXIMIZE, Direction.MINIMIZE
 _BASELINES = ("training_mean", "power_centroid", "least_squares")
@@ -77,6 +78,26 @@ class RfLocalization(TrainingObjective):
         "keep_best": 3,
     }
     folds: ClassVar[bool] = True
+    meanings: ClassVar[Mapping[str, str]] = {
+        "features_db": "mel spectrograms of what each receiver heard (I, Q, magnitude), in dB of full scale, -100 to 0",
+        "sites": "each receiver's place north and east of the training area's middle, in units of scale_m metres",
+        "present": "1 for a receiver that has a recording, 0 for one that has none",
+        "position_and_sigma": "the transmitter north and east of the training area's middle, then the standard "
+        "deviation of each, 0.01 to 1, all in units of scale_m metres",
+    }
+    limits: ClassVar[Sequence[str]] = (
+        "It knows the area in which it was trained, and one transmitter at a time: what it says of one outside, or of "
+        "two at once, means nothing, and its sigma will not tell.",
+        "Received power tells the distance. It holds for transmitters as strong, and for receivers with the sites, "
+        "antennas and gains, of training; with others it can be far off and still give a small sigma.",
+        "Sigma can be too small, most of all of a model trained with little dropout: test_calibration_error_m says by "
+        "how much.",
+        "Recordings of `hpo make-data` are simulated in free space, without buildings, terrain or echoes; a model of "
+        "them has met no real recording.",
+    )
+    shared_facts: ClassVar[frozenset[str] | None] = frozenset(
+        {"latitude", "longitude", "scale_m", "recipe", "single", "receivers", "sites"}
+    )
     default_data: ClassVar[Mapping[str, Any]] = {"path": "data/rf"}
 
     @property
@@ -114,6 +135,12 @@ class RfLocalization(TrainingObjective):
         from objectives.rf_localization.task import empty_model
 
         return empty_model(params, facts["preset"], facts["rows"])
+
+    def preparation(self, params: Params, facts: Mapping[str, Any], assets: Path) -> Preparation:
+        """Folders of recordings to positions in degrees with their uncertainty in metres."""
+        from objectives.rf_localization.preparation import RecordingPreparation
+
+        return RecordingPreparation.of(facts)
 
     def make_data(self, out: Path, *, seed: int, records: int = 400, progress: bool = True, **options: Any) -> Path:
         """Record ``records`` events into the folder ``out``; ``options`` are fields of ``world.World``.

@@ -31,7 +31,7 @@ class Events:
     """E events heard by R receivers, from N recordings.
 
     ``recording`` (E, R) is a row of ``files``, or ``ABSENT``. Positions (E, 2) and sites (R, 2)
-    are degrees, latitude first. ``snr_db`` (E, R) is NaN where absent.
+    are degrees, latitude first. ``snr_db`` (E, R) is NaN where absent. Every recording has ``samples``.
     """
 
     files: np.ndarray
@@ -42,6 +42,7 @@ class Events:
     snr_db: np.ndarray
     receivers: np.ndarray
     sites: np.ndarray
+    samples: int
     fingerprint: str
 
     def __len__(self) -> int:
@@ -126,18 +127,13 @@ def _read(fields: Fields, url: str | None, changed_ns: int) -> Events:
     """``changed_ns`` is there to make the cache forget a file that changed."""
     rows = labels.from_database(url, fields.table) if url else labels.from_file(fields.labels_file)
     site_rows = labels.from_file(Path(fields.path) / maker.RECEIVERS, labels.SITE_TEXTS, labels.SITE_NUMBERS)
-    _check_rows(rows, site_rows)
-    receivers = site_rows["receiver_id"]
-    column = {name: i for i, name in enumerate(receivers.tolist())}
-    keys = np.array([f"{s}\n{t}" for s, t in zip(rows["session_id"], rows["time"], strict=True)])
-    _, first, event = np.unique(keys, return_index=True, return_inverse=True)
-    receiver = np.array([column[name] for name in rows["receiver_id"].tolist()])
+    rows.refuse(rows["freq_mhz"] <= 0, "freq_mhz must be above 0", "freq_mhz")
+    first, event, recording = grouped(rows, site_rows)
     positions = np.stack([rows["latitude"], rows["longitude"]], axis=1)
-    _check_events(rows, positions, first, event, receiver)
-    recording = np.full((len(first), len(receivers)), ABSENT)
+    moved = (positions != positions[first][event]).any(axis=1)
+    rows.refuse(moved, "all recordings of one session and time must have one position", "file")
     snr_db = np.full(recording.shape, np.nan)
-    recording[event, receiver] = np.arange(len(rows))
-    snr_db[event, receiver] = rows["snr_db"]
+    snr_db[recording != ABSENT] = rows["snr_db"][recording[recording != ABSENT]]
     place = recordings.place_of(fields.recordings_place)
     heads = recordings.heads(place, rows["file"].tolist(), N_FFT)
     return Events(
@@ -147,28 +143,38 @@ def _read(fields: Fields, url: str | None, changed_ns: int) -> Events:
         sessions=rows["session_id"][first],
         freq_mhz=rows["freq_mhz"][first],
         snr_db=snr_db,
-        receivers=receivers,
+        receivers=site_rows["receiver_id"],
         sites=np.stack([site_rows["latitude"], site_rows["longitude"]], axis=1),
+        samples=heads[0].samples,
         fingerprint=_fingerprint(fields, rows, site_rows, heads),
     )
 
 
-def _check_rows(rows: labels.Rows, sites: labels.Rows) -> None:
+def grouped(rows: labels.Rows, sites: labels.Rows) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Which of n recordings are one event: those of one session and time, E in all, in their order.
+
+    Returns:
+        The first row of each event (E,), the event of each row (n,), and the row that each of R ``sites`` heard
+        of each event (E, R), or ``ABSENT``.
+
+    Raises:
+        DataError: a recording or a site stands there twice, a receiver is not among the sites, or recorded an
+            event twice.
+    """
     names = sites["receiver_id"]
     sites.refuse(_repeated(names), "a receiver must stand there once", "receiver_id")
     unknown = ~np.isin(rows["receiver_id"], names)
     rows.refuse(unknown, f"receiver_id must be one of {sites.where} ({', '.join(names[:8])})", "receiver_id")
     rows.refuse(_repeated(rows["file"]), "a recording must stand there once", "file")
-    rows.refuse(rows["freq_mhz"] <= 0, "freq_mhz must be above 0", "freq_mhz")
-
-
-def _check_events(
-    rows: labels.Rows, positions: np.ndarray, first: np.ndarray, event: np.ndarray, receiver: np.ndarray
-) -> None:
-    moved = (positions != positions[first][event]).any(axis=1)
-    rows.refuse(moved, "all recordings of one session and time must have one position", "file")
+    keys = np.array([f"{s}\n{t}" for s, t in zip(rows["session_id"], rows["time"], strict=True)])
+    _, first, event = np.unique(keys, return_index=True, return_inverse=True)
+    column = {name: i for i, name in enumerate(names.tolist())}
+    receiver = np.array([column[name] for name in rows["receiver_id"].tolist()])
     heard = np.array([f"{e} {r}" for e, r in zip(event.tolist(), receiver.tolist(), strict=True)])
     rows.refuse(_repeated(heard), "a receiver can record one session and time once", "file")
+    recording = np.full((len(first), len(names)), ABSENT)
+    recording[event, receiver] = np.arange(len(rows))
+    return first, event, recording
 
 
 def _repeated(values: np.ndarray) -> np.ndarray:

@@ -1,7 +1,8 @@
 """Mel spectrograms of I, Q and magnitude, in dB of full scale; computed once and kept as files.
 
 The level is not taken away: 0 dB is a sine of full scale, whatever recording it is in, because
-received power is what says how far away a transmitter is.
+received power is what says how far away a transmitter is. NumPy and SciPy, no torch: what predicts
+computes them too.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import Tensor
+import scipy.fft
+from scipy.sparse import csr_array
 
 from hpo import durable
 from hpo.errors import DataError
@@ -23,7 +24,7 @@ from objectives.rf_localization import recordings
 from objectives.rf_localization.data import N_FFT, Events
 from objectives.rf_localization.fields import Fields
 
-VERSION = 1  # raise it whenever the same recording gives other features
+VERSION = 2  # raise it whenever the same recording gives other features
 HOP, BANDS, FRAMES, CHANNELS, COEFFICIENTS = 512, 128, 32, 3, 13
 FLOOR_DB = -100.0
 
@@ -44,6 +45,19 @@ class Recipe:
     def rows(self) -> int:
         """Bands, and the cepstral coefficients below them where there are some."""
         return BANDS + (COEFFICIENTS if self.mfcc else 0)
+
+    def windows(self, samples: int) -> int:
+        """How many spectrograms are made of a recording of ``samples``.
+
+        Raises:
+            DataError: windows of 32 frames are wanted and there are fewer frames.
+        """
+        if self.frames == "pool":
+            return 1
+        count, needed = 1 + samples // HOP, (FRAMES - 1) * HOP
+        if count < FRAMES:
+            raise DataError(f"frames: window needs {FRAMES} frames, {needed} samples; a recording has {count}.")
+        return count // FRAMES
 
 
 def cached(events: Events, fields: Fields) -> np.ndarray:
@@ -76,7 +90,7 @@ def _compute(path: Path, events: Events, fields: Fields, recipe: Recipe) -> None
     def fill(temporary: Path) -> None:
         kept = None
         for i, name in enumerate(events.files.tolist()):
-            found = features(torch.from_numpy(recordings.read(place, name)), recipe).numpy()
+            found = features(recordings.read(place, name), recipe)
             if kept is None:
                 shape = (len(events.files), *found.shape)
                 kept = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float32, shape=shape)
@@ -89,34 +103,42 @@ def _compute(path: Path, events: Events, fields: Fields, recipe: Recipe) -> None
     durable.write(path.with_suffix(".json"), lambda file: file.write_text(json.dumps(cost), encoding="utf-8"))
 
 
-def features(iq: Tensor, recipe: Recipe) -> Tensor:
+def features(iq: np.ndarray, recipe: Recipe) -> np.ndarray:
     """(n,) complex64 to (W, 3, rows, 32) float32 dB in [-100, 0] (coefficients: any).
 
     Raises:
-        DataError: windows of 32 frames are wanted and there are fewer frames.
+        DataError: as ``Recipe.windows``.
     """
-    power = mel_power(torch.stack([iq.real, iq.imag, iq.abs()]), recipe.rate_hz)
-    count = power.shape[-1]
+    count = recipe.windows(len(iq))
+    power = mel_power(np.stack([iq.real, iq.imag, np.abs(iq)]), recipe.rate_hz)
     if recipe.frames == "pool":
-        windows = torch.nn.functional.adaptive_avg_pool1d(power, FRAMES)[None]
-    elif count >= FRAMES:
-        windows = power[..., : count // FRAMES * FRAMES].unflatten(-1, (-1, FRAMES)).permute(2, 0, 1, 3)
+        windows = pooled(power)[None]
     else:
-        needed = (FRAMES - 1) * HOP
-        raise DataError(f"frames: window needs {FRAMES} frames, {needed} samples; a recording has {count}.")
-    decibels = (10 * torch.log10(windows.clamp_min(1e-12))).clamp(FLOOR_DB, 0)
-    return torch.cat([decibels, cepstrum(decibels)], dim=2) if recipe.mfcc else decibels.contiguous()
+        windows = power[..., : count * FRAMES].reshape(*power.shape[:2], count, FRAMES).transpose(2, 0, 1, 3)
+    decibels = np.clip(10 * np.log10(np.maximum(windows, 1e-12)), FLOOR_DB, 0)
+    found = np.concatenate([decibels, cepstrum(decibels)], axis=2) if recipe.mfcc else decibels
+    return np.ascontiguousarray(found, dtype=np.float32)
 
 
-def mel_power(signals: Tensor, rate_hz: int) -> Tensor:
+def mel_power(signals: np.ndarray, rate_hz: int) -> np.ndarray:
     """(C, n) real signals to (C, 128, 1 + n // 512): power in each band, a sine of amplitude 1 about 1.
 
     Hann windows, centred, mirrored at both ends, as librosa's and torchaudio's defaults are.
     """
-    window = torch.hann_window(N_FFT)
-    spectrum = torch.stft(signals, N_FFT, HOP, window=window, center=True, pad_mode="reflect", return_complex=True)
-    power = (spectrum.abs() / (window.sum() / 2)) ** 2
-    return torch.from_numpy(mel_filters(rate_hz)) @ power
+    padded = np.pad(signals, ((0, 0), (N_FFT // 2, N_FFT // 2)), mode="reflect")
+    frames = np.lib.stride_tricks.sliding_window_view(padded, N_FFT, axis=1)[:, ::HOP]
+    hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(N_FFT) / N_FFT)
+    spectrum = scipy.fft.rfft(frames * (hann / (hann.sum() / 2)).astype(signals.dtype))
+    power = spectrum.real**2 + spectrum.imag**2
+    bands = _sparse_filters(rate_hz) @ power.reshape(-1, power.shape[-1]).T
+    return np.asarray(bands.reshape(BANDS, *power.shape[:2]).swapaxes(0, 1))
+
+
+def pooled(power: np.ndarray) -> np.ndarray:
+    """(..., n) to (..., 32): means over 32 stretches that cover all frames, each at least one."""
+    count, place = power.shape[-1], np.arange(FRAMES)
+    first, end = place * count // FRAMES, -(-(place + 1) * count // FRAMES)
+    return np.stack([power[..., a:b].mean(axis=-1) for a, b in zip(first, end, strict=True)], axis=-1)
 
 
 @functools.cache
@@ -134,12 +156,18 @@ def mel_filters(rate_hz: int) -> np.ndarray:
     return np.maximum(filters, 0).astype(np.float32)
 
 
-def cepstrum(decibels: Tensor) -> Tensor:
+@functools.cache
+def _sparse_filters(rate_hz: int) -> csr_array:
+    """Every bin lies in two bands at most; a dense product would wake BLAS's threads for each recording."""
+    return csr_array(mel_filters(rate_hz))
+
+
+def cepstrum(decibels: np.ndarray) -> np.ndarray:
     """The first 13 coefficients of the orthonormal DCT-II over the bands: (..., 128, T) to (..., 13, T).
 
     Davis & Mermelstein 1980, doi:10.1109/TASSP.1980.1163420.
     """
-    order = torch.arange(COEFFICIENTS, dtype=torch.float64)[:, None]
-    basis = torch.cos(torch.pi / BANDS * (torch.arange(BANDS) + 0.5) * order) * (2 / BANDS) ** 0.5
+    order, band = np.arange(COEFFICIENTS)[:, None], np.arange(BANDS)
+    basis = np.cos(np.pi / BANDS * (band + 0.5) * order) * (2 / BANDS) ** 0.5
     basis[0] /= 2**0.5
-    return basis.to(decibels.dtype) @ decibels
+    return np.asarray(basis.astype(decibels.dtype) @ decibels)

@@ -118,8 +118,9 @@ def _checked(where: str, columns: dict[str, list[Any]], texts: tuple[str, ...], 
             raise DataError(f"{where}: {name} must hold numbers: {error}.") from error
         refuse(where, ~np.isfinite(arrays[name]), f"{name} must be a finite number", columns[name])
     rows = Rows(where, arrays)
-    rows.refuse(np.abs(rows["latitude"]) > 90, "latitude must be in [-90, 90] degrees", "latitude")
-    rows.refuse(np.abs(rows["longitude"]) > 180, "longitude must be in [-180, 180] degrees", "longitude")
+    for name, most in (("latitude", 90), ("longitude", 180)):
+        if name in arrays:
+            rows.refuse(np.abs(rows[name]) > most, f"{name} must be in [-{most}, {most}] degrees", name)
     return rows
 
 

@@ -98,17 +98,24 @@ def _header(start: bytes) -> tuple[tuple[int, ...], np.dtype, int]:
     return shape, dtype, stream.tell()
 
 
+def refuse_not_finite(place: places.Place, names: Sequence[str]) -> None:
+    """Read every recording, one after the other.
+
+    Raises:
+        DataError: some hold NaN or infinity, with their count and the first five; or one cannot be read.
+    """
+    wrong = [int((~np.isfinite(_samples(place, name))).sum()) for name in names]
+    told = [f"{name} ({count} samples)" for name, count in zip(names, wrong, strict=True)]
+    refuse(str(place), np.array(wrong) > 0, "samples of a recording must be finite, not NaN or infinity", told)
+
+
 def read(place: places.Place, name: str) -> np.ndarray:
     """One recording, (n_samples,) complex64.
 
     Raises:
         DataError: it cannot be read, or holds NaN or infinity.
     """
-    try:
-        with place.open(name) as stream:
-            iq = np.load(io.BytesIO(stream.read()), allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{place}: {name} cannot be read: {error}") from error
+    iq = _samples(place, name)
     bad = np.flatnonzero(~np.isfinite(iq))
     if len(bad):
         raise DataError(
@@ -116,3 +123,11 @@ def read(place: places.Place, name: str) -> np.ndarray:
             "Mend it, or take its row out of the labels."
         )
     return np.asarray(iq, dtype=np.complex64)
+
+
+def _samples(place: places.Place, name: str) -> np.ndarray:
+    try:
+        with place.open(name) as stream:
+            return np.asarray(np.load(io.BytesIO(stream.read()), allow_pickle=False))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{place}: {name} cannot be read: {error}") from error

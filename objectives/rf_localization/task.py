@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from functools import partial
 from typing import Any
 
@@ -16,12 +16,12 @@ from hpo.training.settings import TrainerSettings
 from hpo.training.task import Outline, Split, Task, build_model
 from hpo.trial import Job, Metrics, Params
 from objectives.rf_localization.data import Events, load, split
-from objectives.rf_localization.features import CHANNELS, FLOOR_DB, FRAMES, Recipe, cached
+from objectives.rf_localization.features import CHANNELS, FRAMES, Recipe, cached
 from objectives.rf_localization.fields import Fields, checked
 from objectives.rf_localization.geometry import Frame
+from objectives.rf_localization.inputs import INPUTS, assembled, repeated
 from objectives.rf_localization.model import Localizer, Shape, blocks_of, gaussian_nll, load_backbone
 
-INPUTS = ("features_db", "sites", "present")
 _LEAST_STD = 0.1  # dB; a band that is empty in every recording stays at 0
 
 
@@ -57,6 +57,9 @@ def build(job: Job) -> Task:
             **frame.facts,
             "preset": said.preset,
             "rows": Recipe.of(said).rows,
+            "recipe": asdict(Recipe.of(said)),
+            "samples": events.samples,
+            "single": said.receivers == "single",
             "receivers": events.receivers.tolist(),
             "sites": examples.sites.tolist(),
             "data_fingerprint": events.fingerprint,
@@ -115,16 +118,10 @@ class Examples:
     def of(self, rows: np.ndarray) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Features (n, R, 3, M, 32), sites (n, R, 2), present (n, R) and targets (n, 2), float32."""
         event, recording = self._heard(rows)
-        windows = self.features.shape[1]
-        shape = (*recording.shape, *self.features.shape[1:])
-        found = np.full(shape, FLOOR_DB, dtype=np.float32)
-        present = recording >= 0
-        found[present] = self.features[recording[present]]
-        spread = np.moveaxis(found, 2, 1).reshape(-1, recording.shape[1], *self.features.shape[2:])
         sites = self.sites[self._receiver(rows)] if self.single else np.broadcast_to(self.sites, (*recording.shape, 2))
-        rest = (sites, present, self.frame.normalised(self.events.positions[event]))
-        repeated = (torch.from_numpy(np.repeat(part, windows, axis=0).astype(np.float32)) for part in rest)
-        return (torch.from_numpy(spread), *repeated)  # type: ignore[return-value]
+        inputs = assembled(self.features, recording, sites)
+        targets = repeated(self.frame.normalised(self.events.positions[event]), self.features.shape[1])
+        return tuple(torch.from_numpy(part) for part in (*inputs, targets))  # type: ignore[return-value]
 
     def sessions(self, rows: np.ndarray) -> np.ndarray:
         """(n,) ids beside the examples of ``rows``."""

@@ -71,3 +71,16 @@ def test_texts_of_different_lengths_are_judged_by_tokens() -> None:
         ]
     by_hand = sum(parts) / sum(len(ids) for ids, *_ in texts)
     assert shift["val_loss"].pytorch == pytest.approx(float(by_hand), rel=1e-5)
+
+
+def test_the_test_set_is_read_only_when_asked() -> None:
+    # 2 and 4: mean 3, mean square 10; with one more each 3 and 5: mean 4, mean square 17
+    rows = torch.tensor([[1.0], [2.0]])
+    test = Split((rows, rows[:, 0]), judge)
+    task = replace(doubled(), test=lambda: test)
+    subject, *_ = _subject(task, weights_of(task), "", {})
+    predict = lambda inputs: {"twice": 2 * inputs["in0"] + 1}  # noqa: E731 as short as what it stands for
+    assert set(shifts(task, subject, predict)) == {"val_loss", "val_mean"}
+    found = shifts(task, subject, predict, use_test=True)
+    assert (found["test_loss"].pytorch, found["test_loss"].rounded) == (10, 17)
+    assert (found["test_mean"].pytorch, found["test_mean"].rounded) == (3, 4)

@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
+import small_objectives as small
+import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from typer.testing import CliRunner
@@ -14,6 +17,7 @@ from typer.testing import CliRunner
 import cli
 from hpo.errors import BundleError
 from hpo.export.bundle import ModelBundle
+from hpo.export.release import export_model
 from hpo.export.verify import verify_bundle
 
 HERE = str(Path(__file__).parent)
@@ -75,3 +79,36 @@ def _rename_objective(path: Path, name: str) -> None:
         header = json.loads(file.metadata()["hpo"])
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 it is no dict
     save_file(tensors, str(path), metadata={"format": "pt", "hpo": json.dumps({**header, "objective": name})})
+
+
+class Writes(torch.nn.Module):
+    """What TorchScript can do beside arithmetic."""
+
+    def __init__(self, mark: str) -> None:
+        super().__init__()
+        self.mark = mark
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        torch.save(x, self.mark)
+        return x
+
+
+def test_a_format_that_is_a_program_runs_only_when_asked(tmp_path: Path) -> None:
+    task = small.mlp_task()
+    options: dict[str, Any] = {"objective": "small_objectives:Mlp", "params": {"widths": [8, 4]}, "latency": False}
+    bundle = export_model(task, small.weights_of(task), out=tmp_path / "b", formats=["torchscript", "onnx"], **options)
+
+    def fill(folder: Path) -> None:
+        shutil.copytree(bundle.folder, folder, dirs_exist_ok=True)
+        (folder / "checksums.sha256").unlink()
+        names = {"hpo.json": json.dumps({"inputs": ["x"], "outputs": ["score"]})}
+        model = torch.jit.script(Writes(str(tmp_path / "ran")))
+        torch.jit.save(model, str(folder / "formats/torchscript/model.pt"), _extra_files=names)
+
+    hostile = ModelBundle.write(tmp_path / "hostile", fill)
+    report = verify_bundle(hostile.folder)
+    assert set(report.checks) == {"onnx"} and report.is_good
+    assert "torchscript: not verified here. It is a program" in "\n".join(report.lines)
+    assert not (tmp_path / "ran").exists()
+    assert not verify_bundle(hostile.folder, run_programs=True).is_good
+    assert (tmp_path / "ran").exists()

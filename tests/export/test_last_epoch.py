@@ -6,10 +6,12 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from safetensors.torch import load_file
 
 from hpo import service
+from hpo.export.evidence import Evidence
 from hpo.training import checkpoints
 
 STUDY = {
@@ -44,6 +46,10 @@ def test_the_weights_that_ship_are_of_the_epoch_that_gave_the_value(
     # loss = (output + 1)² on both the validation and the test set, whose input is 1 and target -1
     assert run.metrics["val_loss"] == pytest.approx((output + 1) ** 2, rel=1e-5)
     assert run.metrics["test_loss"] == pytest.approx((output + 1) ** 2, rel=1e-5)
+    kept, said = Evidence.read(bundle.folder), np.load(tmp_path / "runs/worse/retrain-00000/test_predictions.npz")
+    assert bundle.manifest.origin["evidence"] == "test.npz: 64 test samples"
+    assert kept is not None and np.array_equal(kept.outputs, said["outputs"])
+    assert kept.outputs == pytest.approx(np.full((64, 1), output), rel=1e-5)
     last = checkpoints.read(tmp_path / "runs/worse/retrain-00000/last.pt")["model"]
     other = service.export(sqlite_url, "worse", tmp_path / "other", formats=["torchscript"])
     assert list(other.manifest.formats) == ["torchscript"]  # instead of the study file's

@@ -45,7 +45,8 @@ def test_both_formats_of_an_mlp_are_released_with_their_figures(mlp: ModelBundle
         assert entry.released, entry.reason
         assert entry.comparison is not None and entry.comparison.bound_share is not None
         assert entry.comparison.bound_share < 0.1
-        assert [one.batch for one in entry.latency] == [1, 64]
+        assert entry.memory_mb is not None and 0 <= entry.memory_mb < 50
+        assert [one.batch for one in entry.latency] == [1, 8, 64]
         for one in entry.latency:
             assert one.eager_p50_ms is not None and one.where == "a process of its own"
             assert 0 < one.p50_ms <= one.p95_ms
@@ -57,10 +58,10 @@ def test_the_table_has_a_row_for_each_batch_size_and_fits_a_terminal(
     mlp: ModelBundle, capsys: pytest.CaptureFixture[str]
 ) -> None:
     show_bundle(mlp, as_json=False)
-    table = capsys.readouterr().out.splitlines()[:6]
+    table = capsys.readouterr().out.splitlines()[:8]
     assert max(map(len, table)) <= 100
-    assert [(line.split()[0], line.split()[4]) for line in table[2:]] == [
-        (name, batch) for name in ("onnx", "safetensors") for batch in ("1", "64")
+    assert [(line.split()[0], line.split()[5]) for line in table[2:]] == [
+        (name, batch) for name in ("onnx", "safetensors") for batch in ("1", "8", "64")
     ]
 
 
@@ -280,7 +281,7 @@ def test_a_text_model_ships_with_an_open_length_and_says_what_rounding_does(
     assert shift.pytorch is not None and shift.rounded is not None
     assert 0 < abs(shift.pytorch - shift.rounded) < 0.1
     assert f"val_loss on the validation set: {shift.rounded:.6g}, PyTorch" in (bundle.folder / "README.md").read_text()
-    lines = verify_bundle(bundle.folder).lines
+    lines = verify_bundle(bundle.folder, run_programs=True).lines
     assert [line.partition(";")[0] for line in lines[:2]] == ["onnx_int8: near PyTorch", "torchscript: equals PyTorch"]
     show_bundle(bundle, as_json=False)
     assert "What rounding to onnx_int8 does on the validation set:" in capsys.readouterr().out
@@ -304,21 +305,46 @@ def test_what_rounding_does_must_be_known(tmp_path: Path, monkeypatch: pytest.Mo
     task = replace(small.mlp_task(), loss=broken)
     bundle = export(task, tmp_path / "b", "Mlp", WIDTHS, formats=["onnx_int8", "onnx"])
     assert bundle.manifest.formats["onnx"].released
-    assert "Could not be judged on the validation set" in str(bundle.manifest.formats["onnx_int8"].reason)
+    assert "Could not be judged on real data" in str(bundle.manifest.formats["onnx_int8"].reason)
 
 
 def _in_this_process(folder: Path, name: str, **options: Any) -> Check:
     return check_format._check(folder, name, options["atol"], options["rtol"], False, None)
 
 
+def test_what_cannot_be_run_here_ships_as_unverified(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("hpo.export.formats.onnx.unverified", "No such machine.")
+    bundle = export(small.mlp_task(), tmp_path / "b", "Mlp", WIDTHS)
+    entry = bundle.manifest.formats["onnx"]
+    assert entry.released and entry.unverified == "No such machine."
+    assert entry.comparison is None and entry.latency == () and entry.memory_mb is None
+    report = verify_bundle(bundle.folder, import_from=HERE)
+    assert report.is_good and set(report.checks) == {"safetensors"}
+    assert "onnx: not verified here. No such machine." in report.lines
+    show_bundle(bundle, as_json=False)
+    assert "onnx is not verified. No such machine." in capsys.readouterr().out
+    assert "No such machine." in (bundle.folder / "README.md").read_text()
+
+
+def test_every_program_stays_the_model_when_its_bundle_is_moved(tmp_path: Path) -> None:
+    names = ["torch_export", "torchscript", "torchscript_script"]
+    bundle = export(small.text_task(), tmp_path / "b", "Tags", formats=names)
+    bundle.folder.rename(tmp_path / "elsewhere")
+    report = verify_bundle(tmp_path / "elsewhere", run_programs=True)
+    assert {name: check.reason for name, check in report.checks.items()} == dict.fromkeys(names)
+
+
 @pytest.mark.slow
 def test_a_language_model_ships_in_every_format(tmp_path: Path) -> None:
     task = small.text_task(small.LanguageModel, ("input_ids", "attention_mask"))
     bundle = export(task, tmp_path / "b", "Language", formats=all_formats.known(), latency=True)
-    assert {name: entry.reason for name, entry in bundle.manifest.formats.items()} == dict.fromkeys(all_formats.known())
+    refused = {name: entry.reason for name, entry in bundle.manifest.formats.items() if not entry.released}
+    assert set(refused) == {"torchscript_script", "coreml"}  # code that is no TorchScript, and an operator
     assert [fact.shape for fact in bundle.manifest.outputs] == [("batch", "sequence", 50)]
-    assert verify_bundle(bundle.folder, import_from=HERE).is_good
-    for name in all_formats.known():
+    assert verify_bundle(bundle.folder, import_from=HERE, run_programs=True).is_good
+    for name in set(all_formats.known()) - set(refused):
         code = (
             (bundle.folder / "README.md").read_text().split(f"### {name}\n")[1].split("```python\n")[1].split("```")[0]
         )

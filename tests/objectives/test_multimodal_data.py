@@ -13,11 +13,12 @@ import pytest
 
 from hpo.errors import DataError
 from objectives.multimodal import OBJECTIVE, data
-from objectives.multimodal.batches import PlanetSet, names, scaling
+from objectives.multimodal.batches import PlanetSet, scaling
 from objectives.multimodal.data import load, split, split_ids
 from objectives.multimodal.fields import checked
 from objectives.multimodal.format import CUBES, TABLE, TOKENIZER
 from objectives.multimodal.presets import PARTS
+from objectives.multimodal.views import names
 from objectives.multimodal.words import write_tokenizer
 
 Rows = dict[str, list[Any]]

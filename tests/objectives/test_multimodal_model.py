@@ -15,8 +15,9 @@ from hpo.errors import DataError
 from objectives.multimodal.cube import CubeEncoder
 from objectives.multimodal.graph import GraphAutoEncoder, _kl, _mean
 from objectives.multimodal.layers import Layer
-from objectives.multimodal.model import INPUTS, PlanetModel, blocks_of, scaled
+from objectives.multimodal.model import PlanetModel, blocks_of, scaled
 from objectives.multimodal.presets import FULL_DIMENSIONS, PARTS, PRESETS, Dimensions
+from objectives.multimodal.views import INPUTS
 from objectives.multimodal.weights import load_parts
 
 SMALL = Dimensions(node_features=3, cube=(2, 4, 4, 8), classes=3)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,8 +26,10 @@ from hpo.training.task import Task
 from hpo.training.trainer import Trainer
 from hpo.trial import GO_ON, Goal, Job, Point, TrialContext
 from objectives.base import TRAINER_METRICS, TrainingObjective
+from objectives.prediction import Preparation, Rows
 
 EXTENT = Extent(epochs=1, trials=1)
+TENSORS_OF_OTHER_DATA = {"language_modeling": {"decoder_input_ids"}}  # an encoder and decoder takes them
 
 
 @dataclass
@@ -210,3 +216,112 @@ def test_a_sample_alone_is_what_it_is_among_others(case: Case, trained: tuple[di
         (together, *_) = in_order(task.model(*inputs), task.outputs)
         (alone, *_) = in_order(task.model(*(part[2:3] for part in inputs)), task.outputs)
     np.testing.assert_allclose(together[2].numpy(), alone[0].numpy(), atol=2e-5, rtol=1e-4)
+
+
+def test_meanings_are_told_of_exactly_the_tensors_that_ship(case: Case, trained: tuple[dict[str, float], Task]) -> None:
+    _, task = trained
+    if case.name == DIGITS:
+        pytest.skip("says nothing of its tensors")
+    shipped = {*task.inputs, *task.outputs, *TENSORS_OF_OTHER_DATA.get(case.name, ())}
+    assert set(case.objective.meanings) == shipped
+    assert all(case.objective.meanings.values())
+    assert 2 <= len(case.objective.limits) <= 4
+    assert all(limit.endswith(".") for limit in case.objective.limits)
+
+
+@dataclass
+class Shipped:
+    """What of a trained task a bundle has for preparing: its facts as JSON, and a folder."""
+
+    task: Task
+    facts: Mapping[str, Any]
+    assets: Path
+    preparation: Preparation
+
+    def said(self, rows: Rows) -> dict[str, np.ndarray]:
+        self.task.model.eval()
+        with torch.no_grad():
+            said = self.task.model(*(torch.from_numpy(rows.inputs[name]) for name in self.task.inputs))
+        return {
+            name: one.numpy() for name, one in zip(self.task.outputs, in_order(said, self.task.outputs), strict=True)
+        }
+
+
+@pytest.fixture(scope="module")
+def shipped(case: Case, trained: tuple[dict[str, float], Task], tmp_path_factory: pytest.TempPathFactory) -> Shipped:
+    _, task = trained
+    if case.name == DIGITS:
+        pytest.skip("reads no files")
+    assets = tmp_path_factory.mktemp("bundle") / "assets"
+    if task.assets is not None:
+        assets.mkdir()
+        task.assets(assets)
+    facts = json.loads(json.dumps(dict(task.facts)))
+    return Shipped(task, facts, assets, case.objective.preparation(case.params, facts, assets))
+
+
+def test_an_objective_that_reads_no_files_says_what_always_works(case: Case, tmp_path: Path) -> None:
+    if case.name != DIGITS:
+        pytest.skip("reads files")
+    with pytest.raises(UserError, match=r"Digits reads no files.*\.npz"):
+        case.objective.preparation(case.params, {}, tmp_path)
+
+
+def test_files_become_what_the_model_takes_and_its_outputs_words(case: Case, shipped: Shipped) -> None:
+    task, parts = shipped.task, list(shipped.preparation.read(Path(case.data["path"]), 7))
+    assert parts and all(len(part.ids) <= 7 for part in parts)
+    assert shipped.preparation.suffixes and shipped.preparation.accepts
+    for part in parts[:2]:
+        assert set(part.inputs) == set(task.inputs)
+        for i, name in enumerate(task.inputs):
+            array, example = part.inputs[name], task.example[i].numpy()
+            free = {0, *(task.open_axes[i] if task.open_axes else ())}
+            assert array.dtype == example.dtype and array.ndim == example.ndim and len(array) == len(part.ids)
+            assert all(array.shape[axis] == example.shape[axis] for axis in range(array.ndim) if axis not in free)
+        told = shipped.preparation.tell(part, shipped.said(part))
+        assert len(told) == len(part.ids) and len({tuple(one) for one in told}) == 1
+        assert json.loads(json.dumps(told, allow_nan=False)) == told
+
+
+def test_a_held_out_sample_is_prepared_bit_for_bit_as_it_was_judged(case: Case, shipped: Shipped) -> None:
+    if case.name == "language_modeling":
+        pytest.skip("is padded by batch")
+    prepared: Counter[str] = Counter()
+    for part in shipped.preparation.read(Path(case.data["path"]), 16):
+        columns = [part.inputs[name] for name in shipped.task.inputs]
+        prepared.update(_digest([column[i] for column in columns]) for i in range(len(part.ids)))
+    assert shipped.task.test is not None
+    test = shipped.task.test()
+    rows = zip(*test.data, strict=True) if isinstance(test.data, tuple) else iter(test.data)
+    judged = Counter(_digest([one.numpy() for one in row[:-1]]) for row in rows)
+    assert judged.total() == len(test) > 5
+    assert not judged - prepared
+
+
+def _digest(sample: Sequence[np.ndarray]) -> str:
+    return hashlib.sha256(b"".join(array.tobytes() for array in sample)).hexdigest()
+
+
+WITHOUT_TORCH = """
+import json, sys
+from pathlib import Path
+import numpy as np
+from objectives import registry
+name, params, facts, assets, data, outputs = json.loads(sys.argv[1])
+preparation = registry.find(name).preparation(params, facts, Path(assets))
+rows = next(iter(preparation.read(Path(data), 3)))
+told = preparation.tell(rows, dict(np.load(outputs)))
+print(json.dumps([told, sorted({"torch", "transformers", "ray", "sklearn"} & set(sys.modules))]))
+"""
+
+
+def test_preparing_and_telling_load_no_torch(case: Case, shipped: Shipped, tmp_path: Path) -> None:
+    rows = next(iter(shipped.preparation.read(Path(case.data["path"]), 3)))
+    outputs = shipped.said(rows)
+    np.savez(tmp_path / "outputs.npz", **outputs)  # type: ignore[arg-type]
+    places = [str(shipped.assets), case.data["path"], str(tmp_path / "outputs.npz")]
+    given = json.dumps([case.name, case.params, shipped.facts, *places])
+    done = subprocess.run([sys.executable, "-c", WITHOUT_TORCH, given], capture_output=True, text=True, check=True)
+    told, loaded = json.loads(done.stdout)
+    assert loaded == []
+    assert told == json.loads(json.dumps(shipped.preparation.tell(rows, outputs)))

@@ -108,7 +108,7 @@ def same(trials: PortableStudy, *, but: tuple[str, ...] = ()) -> list[str]:
             for f in fields]  # fmt: skip
 
 
-@pytest.mark.parametrize("goals", [1, 3])
+@pytest.mark.parametrize("goals", [pytest.param(1, marks=pytest.mark.slow), 3])
 @pytest.mark.parametrize("form", ["database", "file", "journal"])
 def test_what_optuna_made_reads_the_same_to_optuna_afterwards(
     storage_url: str, tmp_path: Path, form: str, goals: int
@@ -130,7 +130,7 @@ def test_what_optuna_made_reads_the_same_to_optuna_afterwards(
     assert not imported.left_out
 
 
-@pytest.mark.parametrize("goals", [1, 3])
+@pytest.mark.parametrize("goals", [pytest.param(1, marks=pytest.mark.slow), 3])
 @pytest.mark.parametrize("to", ["optuna", "jsonl", "csv"])
 def test_a_trip_out_and_back_changes_no_trial(storage_url: str, tmp_path: Path, to: Any, goals: int) -> None:
     path = tmp_path / "theirs.db"

@@ -40,8 +40,9 @@ def made_by_the_first_hpo(url: str) -> None:
             name: [dict(row._mapping) for row in connection.execute(text(f"SELECT * FROM {name}"))]
             for name in ("hpo_studies", "hpo_trials", "hpo_attempts")
         }
+        published = ("label_moves", "labels", "versions")
         tables = ("artifacts", "events", "launches", "leases", "models", "points", "attempts", "trials", "studies")
-        for name in [*(f"hpo_{name}" for name in tables), "hpo_alembic_version"]:
+        for name in [*(f"hpo_{name}" for name in (*published, *tables)), "hpo_alembic_version"]:
             connection.execute(text(f"DROP TABLE {name}"))
     with engine.begin() as connection:
         config = Config()

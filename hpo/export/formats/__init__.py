@@ -54,14 +54,19 @@ class Format(Protocol):
 
     ``packages`` are the distributions needed to load it; their versions are kept with the
     bundle. ``is_eager`` says that what is loaded back is the PyTorch model itself, which
-    the other formats' speed is then measured beside. ``largest_error`` is None for a format
+    the other formats' speed is then measured beside. ``is_program`` says that loading runs
+    what lies in the files, with every right of the process: such a format is loaded where it
+    was made, and elsewhere only when somebody asks for it. ``largest_error`` is None for a format
     that must equal PyTorch within the tolerances of the bundle; one that rounds the model says how
-    large its relative error may be (``RelativeError``).
+    large its relative error may be (``RelativeError``). ``unverified`` is None, or why what
+    ``write`` leaves cannot be run by any process here.
     """
 
     packages: tuple[str, ...]
     is_eager: bool
+    is_program: bool
     largest_error: float | None
+    unverified: str | None
 
     def write(self, subject: Subject, folder: Path) -> None:
         """Put the model into ``folder`` (it exists and is empty); all that lies there is shipped.
@@ -71,8 +76,8 @@ class Format(Protocol):
                 counts as the same.
         """
 
-    def load(self, folder: Path) -> Predict:
-        """The model that ``write`` left in ``folder``, on one CPU thread.
+    def load(self, folder: Path, threads: int = 1) -> Predict:
+        """The model that ``write`` left in ``folder``, on so many CPU threads.
 
         Raises:
             ExportFailed: it cannot be loaded here; the message says what is needed.

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hpo.errors import ExportFailed
 from hpo.export.formats import Arrays, Predict, Subject
+from hpo.export.formats._program import exported, quiet
 
 FILE = "model.onnx"
 
 
 def write_graph(subject: Subject, folder: Path) -> Path:
-    """Export with ``torch.onnx`` (dynamo), weights and buffers inside, and check the file.
+    """Export the captured program with ``torch.onnx``, weights and buffers inside, and check the file.
 
     Raises:
-        ExportFailed: torch.onnx cannot take the model, the file's inputs or outputs are not the
-            task's, or an axis that must be open is fixed.
+        ExportFailed: torch.export or torch.onnx cannot take the model, the file's inputs or outputs
+            are not the task's, or an axis that must be open is fixed.
         Exception: whatever onnx.checker says of the file.
     """
     import onnx
@@ -41,20 +38,18 @@ def write_graph(subject: Subject, folder: Path) -> Path:
 def _export(subject: Subject, path: Path) -> None:
     import torch
 
-    from hpo.export.forward import NamedOutputs
-
-    # Names, unlike torch.export.Dim, allow a length that the model bounds, as by its table of positions.
+    program = exported(subject)
     # The one-element tuple outside is for the ``*inputs`` of NamedOutputs.forward.
-    shapes = (tuple(dict(axes) for axes in subject.axes),)
+    names = (tuple(dict(axes) for axes in subject.axes),)
     try:
-        with _quiet():
+        with quiet():
             torch.onnx.export(
-                NamedOutputs(subject.model, subject.outputs),
-                subject.example,
+                program,
+                (),
                 str(path),
                 input_names=list(subject.inputs),
                 output_names=list(subject.outputs),
-                dynamic_shapes=shapes,
+                dynamic_shapes=names,
                 external_data=False,
                 verbose=False,
             )
@@ -62,13 +57,13 @@ def _export(subject: Subject, path: Path) -> None:
         raise ExportFailed(f"ONNX: {_summary(error)}") from error
 
 
-def load(folder: Path) -> Predict:
-    """An onnxruntime session on one thread; dtypes and shapes as in the bundle's example."""
+def load(folder: Path, threads: int = 1) -> Predict:
+    """An onnxruntime session; dtypes and shapes as in the bundle's example."""
     import numpy as np
     import onnxruntime as ort
 
     options = ort.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     session = ort.InferenceSession(str(folder / FILE), options, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
 
@@ -123,17 +118,3 @@ def _summary(error: Exception) -> str:
     """What went wrong, without the exporter's advice around it."""
     text = str(error).partition("## Exception summary")[2] or str(error)
     return text.partition("(Refer to the full")[0].strip()
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """The exporter prints its progress to stdout, where our data goes, and warns about itself and torchvision."""
-    logger = logging.getLogger("torch.onnx")
-    before = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(before)

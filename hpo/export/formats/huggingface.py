@@ -19,7 +19,9 @@ from hpo.export.formats._disk import system_errors
 
 packages = ("torch", "transformers")
 is_eager = True
+is_program = False
 largest_error = None
+unverified = None
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 OUTPUTS = "outputs.json"  # ours: which of what the model returns are the task's outputs
@@ -47,8 +49,8 @@ def write(subject: Subject, folder: Path) -> None:
     (folder / OUTPUTS).write_text(json.dumps(subject.outputs), "utf-8")
 
 
-def load(folder: Path) -> Predict:
-    """The model of the class that the config names, on one thread; from these files alone.
+def load(folder: Path, threads: int = 1) -> Predict:
+    """The model of the class that the config names; from these files alone.
 
     Raises:
         ExportFailed: transformers is not installed, or does not know the class.
@@ -60,7 +62,7 @@ def load(folder: Path) -> Predict:
         import transformers
     except ModuleNotFoundError as error:
         raise ExportFailed("It is read by transformers: pip install 'hpo[language]'.") from error
-    torch.set_num_threads(1)
+    torch.set_num_threads(threads)
     name = _architectures(folder)[0]
     if not hasattr(transformers, name):
         raise ExportFailed(f"transformers {transformers.__version__} has no model {name}.")

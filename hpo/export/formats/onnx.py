@@ -7,11 +7,13 @@ from pathlib import Path
 from hpo.export.formats import Subject
 from hpo.export.formats._onnx import load, usage, write_graph
 
-__all__ = ["is_eager", "largest_error", "load", "packages", "usage", "write"]
+__all__ = ["is_eager", "is_program", "largest_error", "load", "packages", "unverified", "usage", "write"]
 
 packages = ("onnxruntime",)
 is_eager = False
+is_program = False
 largest_error = None
+unverified = None
 
 
 def write(subject: Subject, folder: Path) -> None:

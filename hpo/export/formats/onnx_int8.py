@@ -14,11 +14,13 @@ from hpo.errors import ExportFailed
 from hpo.export.formats import Subject
 from hpo.export.formats._onnx import load, usage, write_graph
 
-__all__ = ["is_eager", "largest_error", "load", "packages", "usage", "write"]
+__all__ = ["is_eager", "is_program", "largest_error", "load", "packages", "unverified", "usage", "write"]
 
 packages = ("onnxruntime",)
 is_eager = False
+is_program = False
 largest_error = 0.1  # of the outputs' own spread; 0.02 to 0.03 is usual
+unverified = None
 OPERATORS = ("MatMul", "Gemm", "Gather")
 
 

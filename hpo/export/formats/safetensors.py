@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 packages = ("torch", "safetensors")
 is_eager = True
+is_program = False
 largest_error = None
+unverified = None
 FILE = "model.safetensors"
 HEADER = "hpo"  # the key of our JSON in the file's own metadata
 
@@ -50,7 +52,7 @@ def write(subject: Subject, folder: Path) -> None:
         save_file(tensors, str(folder / FILE), metadata=metadata)
 
 
-def load(folder: Path) -> Predict:
+def load(folder: Path, threads: int = 1) -> Predict:
     """The PyTorch model, built by its objective from parameters and facts: no data is needed.
 
     Raises:
@@ -65,7 +67,7 @@ def load(folder: Path) -> Predict:
 
     with safe_open(str(folder / FILE), framework="pt") as file:
         header = json.loads(file.metadata()[HEADER])
-    torch.set_num_threads(1)
+    torch.set_num_threads(threads)
     model = _build(header["objective"], header["params"], header["facts"])
     load_weights_strictly(model, load_file(str(folder / FILE)))
     return predictor(model, header["inputs"], header["outputs"])

@@ -1,32 +1,33 @@
-"""TorchScript: one file that PyTorch runs from Python or C++ without the code of the model.
+"""TorchScript by trace: what the forward decides in Python is decided once and for all.
 
-The model is traced, so what its forward decides in Python is decided once and for all; the check at
-several batch sizes and lengths finds what should have stayed open.
+The check at several batch sizes and lengths finds what should have stayed open; a forward that decides
+by the values of a tensor, which no stored row need show, is refused.
 """
 
 from __future__ import annotations
 
-import io
-import json
 import warnings
-import zipfile
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from hpo.export.formats import Arrays, Predict, Subject
+from hpo.errors import ExportFailed
+from hpo.export.formats import Subject
+from hpo.export.formats._program import is_decided_by_values
+from hpo.export.formats._torchscript import load, save, usage
+
+__all__ = ["is_eager", "is_program", "largest_error", "load", "packages", "unverified", "usage", "write"]
 
 packages = ("torch",)
 is_eager = False
+is_program = True
 largest_error = None
-FILE = "model.pt"
-NAMES = "hpo.json"  # an extra file inside model.pt
+unverified = None
 
 
 def write(subject: Subject, folder: Path) -> None:
-    """Trace and save, with the names of inputs and outputs inside.
+    """Trace and save.
 
     Raises:
+        ExportFailed: the forward decides by the values of a tensor; a trace keeps one way only.
         OSError: the file cannot be written.
         Exception: whatever torch.jit says of a model it cannot trace.
     """
@@ -34,50 +35,17 @@ def write(subject: Subject, folder: Path) -> None:
 
     from hpo.export.forward import NamedOutputs
 
-    names = {"inputs": subject.inputs, "outputs": subject.outputs}
-    buffer = io.BytesIO()
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # TorchScript is deprecated, and every shape that is read is warned about
-        traced = torch.jit.trace(NamedOutputs(subject.model, subject.outputs), subject.example, check_trace=False)
-        torch.jit.save(traced, buffer, _extra_files={NAMES: json.dumps(names)})
-    _save_stripped(buffer, folder / FILE)
-
-
-def load(folder: Path) -> Predict:
-    """The traced model on one thread, as a function of arrays by name."""
-    import torch
-
-    torch.set_num_threads(1)
-    extra: dict[str, Any] = {NAMES: ""}
+    with warnings.catch_warnings(record=True) as said, torch.no_grad():
+        warnings.simplefilter("always")
+        model = NamedOutputs(subject.model, subject.outputs)
+        traced = torch.jit.trace(model, subject.example, check_trace=False)
+    # The tracer warns of sizes, too, which it keeps; torch.export can tell them from values.
+    is_suspect = any(issubclass(one.category, torch.jit.TracerWarning) for one in said)
+    if is_suspect and is_decided_by_values(subject):
+        raise ExportFailed(
+            "A trace keeps one way through the forward, and this one decides by the values of a tensor. "
+            "Ship torchscript_script, which keeps both."
+        )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        model = torch.jit.load(str(folder / FILE), map_location="cpu", _extra_files=extra)
-    names = json.loads(extra[NAMES])
-
-    @torch.inference_mode()
-    def predict(arrays: Mapping[str, Any]) -> Arrays:
-        values = model(*(torch.from_numpy(arrays[name]) for name in names["inputs"]))
-        return {name: value.numpy() for name, value in zip(names["outputs"], values, strict=True)}
-
-    return predict
-
-
-def usage(folder: str, inputs: Sequence[str], outputs: Sequence[str]) -> str:
-    feed = ", ".join(f"torch.from_numpy(example[{'inputs.' + name!r}])" for name in inputs)
-    return f"""\
-import torch
-
-model = torch.jit.load("{folder}/{FILE}")
-with torch.inference_mode():
-    results = model({feed})
-for name, value in zip({list(outputs)!r}, results):
-    print(name, value.numpy().dtype, tuple(value.shape))
-"""
-
-
-def _save_stripped(archive: io.BytesIO, path: Path) -> None:
-    """Without the tracer's notes: they hold source lines and paths of the machine it ran on."""
-    with zipfile.ZipFile(archive) as whole, zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as stripped:
-        for name in whole.namelist():
-            if not name.endswith(".debug_pkl"):
-                stripped.writestr(zipfile.ZipInfo(name), whole.read(name))
+        warnings.simplefilter("ignore")  # TorchScript is deprecated
+        save(traced, subject, folder)
