@@ -22,7 +22,8 @@ def shifts(task: Task, subject: Subject, predict: Predict, *, use_test: bool = F
     """Every metric of the validation split, by the model and by the format that ``predict`` runs.
 
     With ``use_test`` those of the test split as well, named ``test_...``; it must have been read before.
-    Outputs that do not ship, which the loss may need, are PyTorch's on both sides. What ``Split.probe`` asks of the model itself is left out.
+    Outputs that do not ship, which the loss may need, are PyTorch's on both sides. What
+    ``Split.probe`` asks of the model itself is left out.
     """
     splits = {"val_": task.validation}
     if use_test and task.test is not None:

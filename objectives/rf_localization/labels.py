@@ -57,8 +57,10 @@ def from_file(path: Path, texts: tuple[str, ...] = TEXTS, numbers: tuple[str, ..
     names = [*texts, *numbers]
     try:
         is_csv = path.suffix.lower() == ".csv"
-        with path.open("rb") as file:
-            table = pyarrow.csv.read_csv(file) if is_csv else pyarrow.parquet.read_table(file)
+        path.open("rb").close()  # the system's own words on what cannot be opened
+        # By name, never as Python's file: a thread of Arrow's that still holds one aborts the process as it ends
+        # (github.com/apache/arrow/issues/34314).
+        table = pyarrow.csv.read_csv(str(path)) if is_csv else pyarrow.parquet.ParquetFile(str(path)).read()
     except OSError as error:
         raise DataError(
             f"{path}: {error.strerror or error}. Make records with `hpo make-data rf_localization --out FOLDER`."

@@ -65,7 +65,7 @@ def test_another_shape_dtype_or_name_is_told_as_such() -> None:
     assert "['z']" in str(compare(lambda _: {"z": np.ones(2)}, example, 1, 1).reason)
 
 
-def test_latency_is_measured_at_both_batch_sizes_with_turns() -> None:
+def test_latency_is_measured_at_three_batch_sizes_with_turns() -> None:
     seen: list[str] = []
     example = StoredExample({"x": np.zeros((64, 1), "float32")}, {64: {}})
 
@@ -77,14 +77,16 @@ def test_latency_is_measured_at_both_batch_sizes_with_turns() -> None:
         return predict
 
     found = measure(say("a"), say("b"), example)
-    assert [one.batch for one in found] == [1, 64] and all(one.calls >= 200 for one in found)
+    assert [one.batch for one in found] == [1, 8, 64] and all(one.calls >= 200 for one in found)
     assert seen.count("a1") == seen.count("b1") and seen[6:17] == ["a1"] * 10 + ["b1"]
 
 
 def test_formats_are_the_files_of_their_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "stone.py").write_text("packages = ('chisel',)\n")
     monkeypatch.setattr(formats, "__path__", [*formats.__path__, str(tmp_path)])
-    assert formats.known() == ["huggingface", "onnx", "onnx_int8", "safetensors", "stone", "torchscript"]
+    torch_alone = ["torch_export", "torchscript", "torchscript_script"]
+    others = ["aotinductor", "coreml", "huggingface", "onnx", "onnx_int8", "safetensors", "stone"]
+    assert formats.known() == [*others, *torch_alone]
     assert set(formats.DEFAULT) <= set(formats.known())
     assert formats.find("stone").packages == ("chisel",)
     sys.modules.pop("hpo.export.formats.stone")

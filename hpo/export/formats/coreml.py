@@ -56,6 +56,9 @@ def _converted(program: Any, subject: Subject) -> Any:
     ):  # fmt: skip
         for feature, name in zip(list(features), names, strict=True):
             ct.utils.rename_feature(description, feature.name, name)
+    for feature, axes in zip(description.description.input, subject.axes, strict=True):
+        for axis in axes:  # torch.export takes open lengths to be 2 at least; a batch of one is as good
+            feature.type.multiArrayType.shapeRange.sizeRanges[axis].lowerBound = 1
     return ct.models.MLModel(description, weights_dir=model.weights_dir, skip_model_load=True)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import typing
 import warnings
 from collections.abc import Iterator
@@ -68,4 +69,5 @@ def _sentence(error: Exception) -> str:
     lines = [line for line in str(error).splitlines() if line.strip()]
     first = lines[0].strip().rstrip(".:").removesuffix(" at") if lines else type(error).__name__
     marked = next((i for i, line in enumerate(lines) if "~" in line and "HERE" in line), 0)
+    first = re.sub(r" at 0x[0-9a-f]+", "", first)
     return f"{first}, at: {lines[marked - 1].strip()}" if marked else first
