@@ -19,7 +19,7 @@ from hpo.errors import BundleError, UserError
 from hpo.export.bundle import CONFIG, EXAMPLE, MANIFEST, METRICS, README, ModelBundle
 from hpo.export.evidence import FILE, Evidence
 from hpo.export.manifest import FormatEntry, MainGoal, Manifest, TensorFacts
-from hpo.service.model_diff import diff
+from hpo.service.registry.diff import diff
 from hpo.trial import Direction
 from tests import diff_objectives
 from tests.diff_objectives import FEATURES, names, rows
@@ -127,7 +127,7 @@ def test_evidence_needs_neither_torch_nor_data(tmp_path: Path) -> None:
         values(tmp_path / name, np.full(SAMPLES, error))
     code = (
         "import sys; from pathlib import Path; from hpo.export.bundle import ModelBundle;"
-        "from hpo.service.model_diff import diff; a, b = (ModelBundle.open(Path(p)) for p in 'ab');"
+        "from hpo.service.registry.diff import diff; a, b = (ModelBundle.open(Path(p)) for p in 'ab');"
         "assert abs(diff(a, b).fall - 3) < 1e-9; sys.exit('torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env={"PYTHONPATH": ROOT}, stderr=subprocess.PIPE)

@@ -23,7 +23,7 @@ import cli
 from hpo import places, service
 from hpo.errors import BundleError, StorageError, UnknownName, UserError, WorkError
 from hpo.export.manifest import FormatEntry
-from hpo.service.publishing import Published
+from hpo.service.registry.publishing import Published
 from storage.database import Database
 from storage.registry import Registry
 from tests import bundles

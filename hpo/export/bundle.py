@@ -122,6 +122,14 @@ class ModelBundle:
 
         return verify_bundle(self.folder, **options)
 
+    def refuse_inside(self, folder: Path | str | None, option: str = "--import-from") -> None:
+        """Raises BundleError where a folder that was named lies in the bundle: its code would then be run."""
+        if folder is not None and Path(folder).resolve().is_relative_to(self.folder.resolve()):
+            raise BundleError(
+                f"A bundle never changes, and may not choose what code runs; {option} {folder} lies in the bundle "
+                f"{self.folder}. Name your own folder outside of it."
+            )
+
     @property
     def files(self) -> list[str]:
         """Every file, relative and sorted, the checksums last."""

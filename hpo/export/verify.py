@@ -15,7 +15,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 import hpo
-from hpo.errors import BundleError, UserError
+from hpo.errors import UserError
 from hpo.export import formats
 from hpo.export.bundle import ModelBundle
 from hpo.export.manifest import Check
@@ -86,11 +86,7 @@ def verify_bundle(
         UserError: a tolerance is negative or not a number.
     """
     bundle = ModelBundle.open(path)
-    if import_from is not None and Path(import_from).resolve().is_relative_to(bundle.folder.resolve()):
-        raise BundleError(
-            f"A bundle may not choose what code runs; --import-from {import_from} lies in the bundle "
-            f"{bundle.folder}. Name your own folder of the objective."
-        )
+    bundle.refuse_inside(import_from)
     atol = bundle.manifest.atol if atol is None else atol
     rtol = bundle.manifest.rtol if rtol is None else rtol
     check_tolerance(atol, rtol)

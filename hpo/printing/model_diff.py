@@ -10,7 +10,7 @@ from hpo.printing.tables import Row, print_json, show
 
 if TYPE_CHECKING:
     from hpo.evaluation.versions import Figure
-    from hpo.service.model_diff import ModelDiff
+    from hpo.service.registry.diff import ModelDiff
 
 
 def show_model_diff(found: ModelDiff, as_json: bool) -> None:

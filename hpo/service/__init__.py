@@ -7,15 +7,15 @@ from hpo.service.comparing import compare, write_comparison
 from hpo.service.databases import Examination, Upgraded, backup_database, check_database, upgrade_database
 from hpo.service.exchanging import Exported, Imported, export_trials, import_trials
 from hpo.service.keeping import delete, make_data
-from hpo.service.labelling import Labelled, label_version
 from hpo.service.logs import Happening, happenings, trial_log
 from hpo.service.looking import choose, get_trial, plot_run, report, snapshot, summaries
-from hpo.service.model_diff import ModelDiff
 from hpo.service.predicting import Predictions, predicting
 from hpo.service.preflighting import preflight, suggested_budget
 from hpo.service.pruning import Why, why
-from hpo.service.publishing import Published, publish
-from hpo.service.registered import ShownVersion, diff_versions, models, opened, pull, show_version
+from hpo.service.registry.diff import ModelDiff
+from hpo.service.registry.labelling import Labelled, label_version
+from hpo.service.registry.publishing import Published, publish
+from hpo.service.registry.reading import ShownVersion, diff_versions, models, opened, pull, show_version
 from hpo.service.reproducing import Reproduced, reproduce
 from hpo.service.rerunning import Rerun, rerun
 from hpo.service.retention import Pruning, prune_artifacts

@@ -10,13 +10,13 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from hpo.errors import BundleError, DataError, UserError
+from hpo.errors import DataError, UserError
 from hpo.export.bundle import ASSETS, ModelBundle
 from hpo.export.own_code import not_from
 from hpo.prediction import arrays, running, writing
 from hpo.prediction.arrays import RawArrays
 from hpo.prediction.running import Answer, Tell
-from hpo.service.publishing import opened
+from hpo.service.registry.publishing import opened
 from objectives import registry
 from objectives.base import TrainingObjective
 from objectives.prediction import Preparation
@@ -137,15 +137,8 @@ def _of_objective(bundle: ModelBundle, import_from: str | None) -> Preparation:
 
 
 def _trusted(import_from: Path | None, bundle: ModelBundle) -> str | None:
-    if import_from is None:
-        return None
-    folder = import_from.resolve()
-    if folder.is_relative_to(bundle.folder.resolve()):
-        raise BundleError(
-            f"A bundle may not choose what code runs; --import-from {import_from} lies in the bundle {bundle.folder}. "
-            "Name your own folder of the objective."
-        )
-    return str(folder)
+    bundle.refuse_inside(import_from)
+    return None if import_from is None else str(import_from.resolve())
 
 
 def _check_readable(source: Path) -> None:

@@ -18,7 +18,7 @@ from hpo.evaluation.groups import split_by_group
 from hpo.interrupt import Interrupt
 from hpo.plan import Plan
 from hpo.resolve import resolve
-from hpo.service.publishing import opened
+from hpo.service.registry.publishing import opened
 from hpo.service.running import MakeListeners
 from hpo.session import open_session
 from hpo.spec import ArtifactsSpec, Budget, Named, StopSpec, StudySpec
@@ -97,8 +97,8 @@ def reproduce(
         TrialFailed: the training did.
     """
     with opened(storage, reference) as bundle:
-        _refuse_inside(bundle, "--import-from", import_from)
-        _refuse_inside(bundle, "--keep", keep)
+        bundle.refuse_inside(import_from)
+        bundle.refuse_inside(keep, "--keep")
         recipe = _recipe(bundle, data or {}, None if import_from is None else str(import_from.resolve()))
         differs = _environment(bundle, recipe)
         for line in differs:
@@ -109,14 +109,6 @@ def reproduce(
                 say(f"What was done is kept in {keep}." if keep else "Nothing was kept; with --keep FOLDER it goes on.")
                 return None
             return _compared(bundle, recipe, *found, differs, keep)
-
-
-def _refuse_inside(bundle: ModelBundle, option: str, folder: Path | None) -> None:
-    if folder is not None and folder.resolve().is_relative_to(bundle.folder.resolve()):
-        raise BundleError(
-            f"A bundle never changes, and may not choose what code runs; {option} {folder} lies in the bundle "
-            f"{bundle.folder}. Name a folder outside of it."
-        )
 
 
 def _recipe(bundle: ModelBundle, data: Mapping[str, Any], import_from: str | None) -> _Recipe:

@@ -97,10 +97,10 @@ class QualityRegression(TrainingObjective):
         "ssim": "SSIM of the logo after vtracer against the logo itself, 0 to 1, of which it may be out by a little",
     }
     limits: ClassVar[Sequence[str]] = (
-        "Settings were varied in narrower ranges than vtracer allows (such as colour precision 3 to 8, filter speckle 0 "
-        "to 12): outside of them nothing is known.",
-        "The logos of `hpo make-data` are drawn by a program, at 256x256; scans, photographs and logos from real brands "
-        "were not tried.",
+        "Settings were varied in narrower ranges than vtracer allows (such as colour precision 3 to 8, filter "
+        "speckle 0 to 12): outside of them nothing is known.",
+        "The logos of `hpo make-data` are drawn by a program, at 256x256; scans, photographs and logos from real "
+        "brands were not tried.",
         "Much of the correlation is the difference between kinds of logos: within simple and text logos, which hardly "
         "vary, it is clearly lower (test_pearson_r_simple, _text).",
         "Features must come from the descriptor that the facts name; those of another one are read as nonsense.",

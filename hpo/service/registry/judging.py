@@ -13,8 +13,8 @@ import numpy as np
 from hpo.evaluation.versions import standard_metrics
 from hpo.export.evidence import Evidence
 from hpo.export.manifest import MainGoal
-from hpo.service.model_sides import FindTestSet, Sides
-from hpo.service.test_sets import TestSet
+from hpo.service.registry.sides import FindTestSet, Sides
+from hpo.service.registry.test_sets import TestSet
 from hpo.trial import Direction
 
 if TYPE_CHECKING:

@@ -12,11 +12,11 @@ from pathlib import Path
 
 from hpo.errors import HpoError, UserError, WorkError
 from hpo.export.bundle import ModelBundle
-from hpo.service.announcing import announce
-from hpo.service.model_diff import ModelDiff, diff
-from hpo.service.model_files import opened_version
-from hpo.service.model_names import LATEST, check_label
-from hpo.service.registered import version_of
+from hpo.service.registry.announcing import announce
+from hpo.service.registry.diff import ModelDiff, diff
+from hpo.service.registry.files import opened_version
+from hpo.service.registry.names import LATEST, check_label
+from hpo.service.registry.reading import version_of
 from storage.database import Database
 from storage.records import RegisteredModel, VersionRecord
 from storage.registry import NOWHERE, LabelMove, LabelMoved, Registry

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from hpo import tracking
 from hpo.errors import BundleError, UserError
 from hpo.export.bundle import CONFIG
-from hpo.service.model_files import read_file
+from hpo.service.registry.files import read_file
 from hpo.spec import StudySpec
 from storage.records import VersionRecord
 

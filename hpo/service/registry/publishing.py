@@ -17,12 +17,12 @@ from pathlib import Path
 from hpo.errors import BundleError, StorageError, UserError
 from hpo.export.bundle import ModelBundle
 from hpo.export.verify import verify_bundle
-from hpo.service.announcing import announce
-from hpo.service.labelling import ALLOWED_FALL, check_reason, judge, who
-from hpo.service.model_diff import ModelDiff
-from hpo.service.model_files import Placing, opened_version, place_for_models, remove_left_overs
-from hpo.service.model_names import LATEST, Number, check_label, check_model, next_number, parse_number
-from hpo.service.registered import opened
+from hpo.service.registry.announcing import announce
+from hpo.service.registry.diff import ModelDiff
+from hpo.service.registry.files import Placing, opened_version, place_for_models, remove_left_overs
+from hpo.service.registry.labelling import ALLOWED_FALL, check_reason, judge, who
+from hpo.service.registry.names import LATEST, Number, check_label, check_model, next_number, parse_number
+from hpo.service.registry.reading import opened
 from storage import codec
 from storage.database import Database
 from storage.records import RegisteredModel, VersionRecord
@@ -145,7 +145,7 @@ def _refuse_broken(bundle: ModelBundle, import_from: Path | None) -> None:
     report = verify_bundle(bundle.folder, import_from=None if import_from is None else str(import_from.resolve()))
     broken = [f"{name}: {check.reason}" for name, check in report.checks.items() if check.reason is not None]
     if broken:
-        raise UserError(f"{bundle.folder} is not published. {' '.join(broken)} See hpo verify; export it anew.")
+        raise UserError(f"{bundle.folder} is not published. {' '.join(broken)} Mend that, or export it anew.")
 
 
 def _taken(holder: VersionRecord, bundle: ModelBundle) -> str:

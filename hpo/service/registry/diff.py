@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hpo.errors import BundleError, HpoError, UserError
+from hpo.errors import HpoError, UserError
 from hpo.evaluation.groups import split_by_group
 from hpo.evaluation.versions import Figure, Wins, change_interval, row_errors, wins
 from hpo.export.manifest import MainGoal
-from hpo.service.model_judging import Judge, directions, recorded
-from hpo.service.model_sides import FindTestSet, Sides, sides
-from hpo.service.test_sets import TestSet
+from hpo.service.registry.judging import Judge, directions, recorded
+from hpo.service.registry.sides import FindTestSet, Sides, sides
+from hpo.service.registry.test_sets import TestSet
 from hpo.trial import Direction
 
 if TYPE_CHECKING:
@@ -86,7 +86,9 @@ def diff(old: ModelBundle, new: ModelBundle, *, import_from: Path | None = None)
         BundleError: ``import_from`` lies in a bundle.
         UserError: the two are of different objectives, or the old one lacks the new one's main metric.
     """
-    folder = _outside(import_from, old, new)
+    for bundle in (old, new):
+        bundle.refuse_inside(import_from)
+    folder = None if import_from is None else str(import_from.resolve())
     goal = new.manifest.goal
     _check_comparable(old, new)
     if goal is None:
@@ -180,18 +182,6 @@ def _check_comparable(old: ModelBundle, new: ModelBundle) -> None:
             f"Versions are compared by the new one's main metric, {goal.metric}; {old.folder} has no such figure, "
             f"only {', '.join(recorded(old)) or 'none of a test set'}. Retrain both by the same goals."
         )
-
-
-def _outside(import_from: Path | None, *bundles: ModelBundle) -> str | None:
-    if import_from is None:
-        return None
-    for bundle in bundles:
-        if import_from.resolve().is_relative_to(bundle.folder.resolve()):
-            raise BundleError(
-                f"A bundle may not choose what code runs; --import-from {import_from} lies in the bundle "
-                f"{bundle.folder}. Name your own folder of the objective."
-            )
-    return str(import_from.resolve())
 
 
 def _why_no_fall(main: Figure | None, goal: MainGoal) -> str | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hpo.export.evidence import Evidence, pair
-from hpo.service.test_sets import TestSet, ask, same_assets, why_another
+from hpo.service.registry.test_sets import TestSet, ask, same_assets, why_another
 
 if TYPE_CHECKING:
     from hpo.export.bundle import ModelBundle

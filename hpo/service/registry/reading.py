@@ -15,9 +15,9 @@ from pydantic import ValidationError
 from hpo.errors import BundleError, StorageError, UnknownName, UserError
 from hpo.export.bundle import METRICS, ModelBundle, read_checksums
 from hpo.export.manifest import VERSION, Manifest
-from hpo.service.model_diff import ModelDiff, diff
-from hpo.service.model_files import opened_version, read_file
-from hpo.service.model_names import Reference, parse_reference
+from hpo.service.registry.diff import ModelDiff, diff
+from hpo.service.registry.files import opened_version, read_file
+from hpo.service.registry.names import Reference, parse_reference
 from storage.database import Database
 from storage.records import LabelMoveRecord, RegisteredModel, VersionRecord
 from storage.registry import Registry
@@ -89,7 +89,7 @@ def show_version(storage: str, reference: str) -> ShownVersion:
 
 
 def diff_versions(storage: str, old: str, new: str, *, import_from: Path | None = None) -> ModelDiff:
-    """``hpo.service.model_diff.diff`` of two references."""
+    """``hpo.service.registry.diff.diff`` of two references."""
     with opened(storage, old) as before, opened(storage, new) as after:
         return diff(before, after, import_from=import_from)
 

@@ -1,0 +1,1 @@
+"""Models and their versions: publishing, labels, and one version held against another."""
