@@ -83,10 +83,12 @@ def watching(folder: Path, url: str) -> subprocess.Popen[str]:
 
 
 def test_a_watch_ends_with_the_launch_and_says_how(tmp_path: Path, sqlite_url: str) -> None:
-    write(tmp_path, **FIELDS)
+    write(tmp_path, **{**FIELDS, "data": {**FIELDS["data"], "epoch_s": 0.1}})
     study = start(tmp_path, sqlite_url)
     wait_for_points(sqlite_url, study)
     left = watching(tmp_path, sqlite_url)
+    assert left.stderr is not None and left.stderr.readline()  # it is watching
+    left.send_signal(signal.SIGINT)
     screen = io.StringIO()
 
     def on_a_terminal(*args: Any, **options: Any) -> LiveTable:
@@ -94,7 +96,6 @@ def test_a_watch_ends_with_the_launch_and_says_how(tmp_path: Path, sqlite_url: s
 
     begun: list[service.Watched] = []
     watched = service.watch(sqlite_url, "branin", on_a_terminal, began=begun.append, every_s=0.2)
-    left.send_signal(signal.SIGINT)
     assert left.communicate(timeout=30)[0] == ""
     assert left.returncode == 130
     study.communicate(timeout=60)

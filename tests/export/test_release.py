@@ -328,6 +328,7 @@ def test_what_cannot_be_run_here_ships_as_unverified(
     assert "No such machine." in (bundle.folder / "README.md").read_text()
 
 
+@pytest.mark.slow
 def test_every_program_stays_the_model_when_its_bundle_is_moved(tmp_path: Path) -> None:
     names = ["torch_export", "torchscript", "torchscript_script"]
     bundle = export(small.text_task(), tmp_path / "b", "Tags", formats=names)

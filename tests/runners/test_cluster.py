@@ -115,6 +115,7 @@ def test_trials_with_half_a_gpu_are_two_on_each(tmp_path: Path, sqlite_url: str)
     assert [at_once([span for span in spans if span[0] == gpu]) for gpu in "01"] == [2, 2]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("two_gpus")
 def test_a_trial_with_two_gpus_has_both(tmp_path: Path, sqlite_url: str) -> None:
     (tmp_path / "seeing_both.py").write_text(SEEING)

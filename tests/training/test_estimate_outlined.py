@@ -230,7 +230,7 @@ def test_each_way_out_comes_with_its_figure() -> None:
     assert found.host_mb * MB == 1_010_000 * 16
 
 
-@pytest.mark.parametrize("available", [24.0, 40.0])
+@pytest.mark.parametrize("available", [pytest.param(24.0, marks=pytest.mark.slow), 40.0])
 def test_the_number_of_devices_is_the_smallest_that_holds_it(available: float) -> None:
     outline, given = two(blocks=True), settings()
     devices = ways_out(outline, given, CPU, available, DryRuns(outline)).devices
