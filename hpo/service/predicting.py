@@ -16,7 +16,7 @@ from hpo.export.own_code import not_from
 from hpo.prediction import arrays, running, writing
 from hpo.prediction.arrays import RawArrays
 from hpo.prediction.running import Answer, Tell
-from hpo.service.registry.publishing import opened
+from hpo.service.registry.reading import opened
 from objectives import registry
 from objectives.base import TrainingObjective
 from objectives.prediction import Preparation

@@ -18,7 +18,7 @@ from hpo.evaluation.groups import split_by_group
 from hpo.interrupt import Interrupt
 from hpo.plan import Plan
 from hpo.resolve import resolve
-from hpo.service.registry.publishing import opened
+from hpo.service.registry.reading import opened
 from hpo.service.running import MakeListeners
 from hpo.session import open_session
 from hpo.spec import ArtifactsSpec, Budget, Named, StopSpec, StudySpec

@@ -95,7 +95,7 @@ def test_files_go_through_the_objectives_preparation(tmp_path: Path, code: Path,
     _, out, _ = predict(folder, folder / "example.npz", "--json", "--import-from", code)
     assert [row["value_m"] for row in lines(out)] == VALUE
     status, _, err = predict(folder, "new.txt", "--import-from", folder / "assets")
-    assert status == 2 and "A bundle may not choose what code runs" in err
+    assert status == 2 and "may not choose what code runs" in err
     evil = bundle(tmp_path / "evil", objective="evil.assets.unit:Small").folder
     (evil / "assets" / "unit.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
     _sealed(evil)

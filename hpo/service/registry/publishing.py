@@ -22,13 +22,10 @@ from hpo.service.registry.diff import ModelDiff
 from hpo.service.registry.files import Placing, opened_version, place_for_models, remove_left_overs
 from hpo.service.registry.labelling import ALLOWED_FALL, check_reason, judge, who
 from hpo.service.registry.names import LATEST, Number, check_label, check_model, next_number, parse_number
-from hpo.service.registry.reading import opened
 from storage import codec
 from storage.database import Database
 from storage.records import RegisteredModel, VersionRecord
 from storage.registry import NOWHERE, LabelMove, LabelMoved, Registry, VersionTaken
-
-__all__ = ["Published", "opened", "publish"]
 
 
 @dataclass(frozen=True)
