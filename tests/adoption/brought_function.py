@@ -29,4 +29,5 @@ def train(params, report, folder, epochs, resume):
             loss = nn.functional.mse_loss(model.eval()(X[48:]), Y[48:])
         report(epoch, val_loss=loss)
         parts = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "rng": torch.get_rng_state()}
-        torch.save({"epoch": epoch, **parts}, path)
+        torch.save({"epoch": epoch, **parts}, folder / "new.pt")
+        (folder / "new.pt").replace(path)
