@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from hpo.commands.options import AsJson, Storage
+from hpo.commands.options import AsJson, ImportFrom, Storage
 from hpo.terminal import DEFAULT_STORAGE, command_line
 
 publishing = typer.Typer()
@@ -15,13 +15,6 @@ app = typer.Typer(no_args_is_help=True)
 
 ModelName = Annotated[str, typer.Argument(metavar="NAME", help="The model's name.")]
 Version = Annotated[str, typer.Argument(metavar="REFERENCE", help="NAME@v1.2.0, NAME@LABEL, or NAME for its latest.")]
-ImportFrom = Annotated[
-    Path | None,
-    typer.Option(
-        "--import-from",
-        help="The folder of the objective, when it is package.module:Class and you trust it; none by default.",
-    ),
-]
 
 
 @publishing.command()

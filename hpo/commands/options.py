@@ -22,6 +22,13 @@ RayAddress = Annotated[
     str | None,
     typer.Option("--ray-address", envvar="HPO_RAY_ADDRESS", help="A Ray cluster, HOST:PORT or auto (HPO_RAY_ADDRESS)."),
 ]
+ImportFrom = Annotated[
+    Path | None,
+    typer.Option(
+        "--import-from",
+        help="The folder of the objective, when it is package.module:Class and you trust it; none by default.",
+    ),
+]
 SkipPreflight = Annotated[bool, typer.Option("--skip-preflight", help="Begin without the checks of hpo check.")]
 Workers = Annotated[int | None, typer.Option("--workers", min=1, help="Trials at once, at most the concurrency.")]
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from hpo.commands.options import AsJson, Storage
+from hpo.commands.options import AsJson, ImportFrom, Storage
 from hpo.terminal import DEFAULT_STORAGE, left_quietly
 
 app = typer.Typer()
@@ -32,13 +32,7 @@ def predict(
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only the first rows.")] = None,
     threads: Annotated[int, typer.Option("--threads", min=1, help="CPU threads of the model.")] = 1,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")] = False,
-    import_from: Annotated[
-        Path | None,
-        typer.Option(
-            "--import-from",
-            help="The folder of the objective, when it is package.module:Class and you trust it; none by default.",
-        ),
-    ] = None,
+    import_from: ImportFrom = None,
     run_programs: Annotated[
         bool,
         typer.Option("--run-programs", help="Load a --format that is a program, if you trust the bundle's origin."),

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from hpo.commands.options import AsJson, Pick, RayAddress, Runner, Storage, StudyName, Workers, runner_for
+from hpo.commands.options import AsJson, ImportFrom, Pick, RayAddress, Runner, Storage, StudyName, Workers, runner_for
 from hpo.terminal import DEFAULT_STORAGE, command_line, live_table, say, stopping_on_signals
 
 app = typer.Typer()
@@ -111,13 +111,7 @@ def export(
 @app.command()
 def verify(
     bundle: Annotated[Path, typer.Argument(help="A bundle's folder.")],
-    import_from: Annotated[
-        Path | None,
-        typer.Option(
-            "--import-from",
-            help="The folder of the objective, when it is package.module:Class and you trust it; none by default.",
-        ),
-    ] = None,
+    import_from: ImportFrom = None,
     run_programs: Annotated[
         bool,
         typer.Option("--run-programs", help="Load formats that are programs, too, if you trust the bundle's origin."),
@@ -140,13 +134,7 @@ def reproduce(
     data: Annotated[
         list[str] | None, typer.Option("--data", help="NAME=VALUE: a field of the data, where it has moved.")
     ] = None,
-    import_from: Annotated[
-        Path | None,
-        typer.Option(
-            "--import-from",
-            help="The folder of the objective, when it is package.module:Class and you trust it; none by default.",
-        ),
-    ] = None,
+    import_from: ImportFrom = None,
     storage: Storage = DEFAULT_STORAGE,
     as_json: AsJson = False,
 ) -> None:
