@@ -70,7 +70,7 @@ demo: $(READY) ## search, validate, retrain, export, verify and report on a real
 	@echo "  hpo best $(DEMO_NAME) --pick knee                another winner"
 	@echo "  hpo launch $(DEMO_STUDY)            with more trials in the file: goes on"
 	@echo "  hpo dashboard                                    the same study in optuna-dashboard"
-	@echo "  hpo publish $(DEMO)/bundle --as $(DEMO_NAME)      as v1.0.0, where its gates are met"
+	@echo "  hpo publish $(DEMO)/bundle --as $(DEMO_NAME)        as v1.0.0, where its gates are met"
 	@echo "  hpo init quality_regression --out my-study.yaml  a study of your own"
 
 test: $(READY) ## the tests, without the slow matrix (under 10 minutes on 2 cores)
