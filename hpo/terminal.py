@@ -20,21 +20,27 @@ DEFAULT_STORAGE = "sqlite:///hpo.db"
 
 
 @contextmanager
-def stopping_on_signals(command: str) -> Iterator[Interrupt]:
-    """The first Ctrl-C (or SIGTERM) asks everything to stop with a checkpoint; the second leaves."""
+def stopping_on_signals(command: str, *, keeps: bool = True) -> Iterator[Interrupt]:
+    """The first Ctrl-C (or SIGTERM) asks everything to stop with a checkpoint; the second leaves.
+
+    ``command`` goes on with what was done; where nothing of it stays (not ``keeps``), it begins again.
+    """
     from hpo.interrupt import Interrupt
 
     interrupt = Interrupt()
+    how, further = (
+        ("as soon as a checkpoint is kept", "Go on") if keeps else ("without keeping anything", "Begin again")
+    )
 
     def on_signal(number: int, frame: object) -> None:
         # Not through rich and not through sys.stderr: the code that this handler interrupts
         # may hold their locks.
         if interrupt.at_once:
             # No cleanup: every acknowledged report is committed, and the next launch settles the rest.
-            os.write(2, f"\nLeft at once. Go on with: {command}\n".encode())
+            os.write(2, f"\nLeft at once. {further} with: {command}\n".encode())
             os._exit(130)
         interrupt.request()
-        notice = f"Stopping as soon as a checkpoint is kept (again: leave at once). Go on with: {command}"
+        notice = f"Stopping {how} (again: leave at once). {further} with: {command}"
         if not any(table.notify(notice) for table in _tables):
             os.write(2, f"\n{notice}\n".encode())
 

@@ -14,6 +14,7 @@ from pydantic_core import PydanticUndefined
 from ruamel.yaml import YAML
 
 from hpo import tracking
+from hpo.export import formats
 from hpo.plan import Plan
 from hpo.spec import (
     ArtifactsSpec,
@@ -296,6 +297,11 @@ def test_every_command_that_a_page_shows_is_one_with_these_options(page: str) ->
 def test_the_readme_leads_to_every_page_of_the_guide() -> None:
     linked = set(re.findall(r"\]\((docs/[\w-]+\.md)", README))
     assert linked == {f"docs/{page.name}" for page in DOCS.glob("*.md")}
+
+
+def test_the_page_on_exports_has_every_format_and_no_other() -> None:
+    table = section((DOCS / "export.md").read_text(encoding="utf-8"), "## The formats")
+    assert sorted(rows(table)) == formats.known()
 
 
 def test_the_guide_names_every_file_of_a_trial() -> None:

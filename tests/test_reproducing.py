@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from hpo.export.manifest import Check
 from hpo.interrupt import Interrupt
 from hpo.service import reproducing
 from hpo.service.origins import without_secrets
+from hpo.terminal import stopping_on_signals
 from tests.studies import StopAfter, launch
 
 LINE = "tests.run_objectives:Line"
@@ -177,6 +180,22 @@ def test_a_training_that_fails_says_why(made: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(run_objectives, "build_model", broken)
     with pytest.raises(TrialFailed, match="could not be trained again: OSError.*No space left.*With --keep FOLDER"):
         service.reproduce(NOWHERE, str(made))
+
+
+@pytest.mark.parametrize(
+    ("keeps", "promised"),
+    [
+        (True, "as soon as a checkpoint is kept (again: leave at once). Go on with: hpo reproduce b"),
+        (False, "without keeping anything (again: leave at once). Begin again with: hpo reproduce b"),
+    ],
+)
+def test_ctrl_c_promises_to_go_on_only_where_something_is_kept(
+    capfd: pytest.CaptureFixture[str], keeps: bool, promised: str
+) -> None:
+    with stopping_on_signals("hpo reproduce b", keeps=keeps) as interrupt:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert interrupt.requested
+    assert capfd.readouterr().err.strip() == f"Stopping {promised}"
 
 
 def test_the_command_answers_with_its_exit_code(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

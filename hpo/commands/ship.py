@@ -143,7 +143,7 @@ def reproduce(
 
     given = [word for text in data or [] for word in ("--data", text)]
     again = command_line(shlex.join(["reproduce", bundle, *given]), keep=keep, import_from=import_from, storage=storage)
-    with stopping_on_signals(again) as interrupt, live_table() as live:
+    with stopping_on_signals(again, keeps=keep is not None) as interrupt, live_table() as live:
         found = service.reproduce(
             storage, bundle, keep=keep, data=printing.named_values(data or [], "--data"), import_from=import_from,
             interrupt=interrupt, listeners=live, say=say,

@@ -90,7 +90,7 @@ def _capture(subject: Subject) -> ExportedProgram:
         except Exception as error:
             try:  # Python's bytecode read instead of run: it keeps an int(x.shape[1]) open
                 program = torch.export.export(model, subject.example, dynamic_shapes=shapes, strict=True)
-            except Exception:
+            except Exception:  # the first way is the usual one, and its words are of the model's own lines
                 raise error from None
     for module in program.graph_module.modules():
         for node in module.graph.nodes if isinstance(module, torch.fx.GraphModule) else ():
