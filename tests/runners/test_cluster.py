@@ -33,17 +33,21 @@ def three_nodes() -> Iterator[Cluster]:
 
 
 class KillANode:
-    """Takes a node away once so many reports have come."""
+    """Takes a node away once the trials on both nodes have checkpoints to go on from, and epochs left."""
 
-    def __init__(self, made: Cluster, after: int) -> None:
-        self.made, self.left = made, after
+    def __init__(self, made: Cluster, epochs: int) -> None:
+        self.made, self.epochs = made, epochs
+        self.last: dict[int, int] = {}  # trial -> its last epoch
+        self.killed = False
 
     def started(self, job: object) -> None: ...
     def finished(self, record: object) -> None: ...
 
     def reported(self, number: int, point: Point) -> None:
-        self.left -= 1
-        if self.left == 0:
+        self.last[number] = point.step
+        running = [step for step in self.last.values() if step < self.epochs]
+        if not self.killed and len(running) == 2 and min(running) >= 2:
+            self.killed = True
             self.made.remove_node(self.made.list_all_nodes()[-1], allow_graceful=False)
 
 
@@ -51,7 +55,7 @@ class KillANode:
 def test_trials_of_a_dead_node_go_on_elsewhere_from_their_checkpoints(
     tmp_path: Path, sqlite_url: str, three_nodes: Cluster
 ) -> None:
-    listener = KillANode(three_nodes, after=12)
+    listener = KillANode(three_nodes, epochs=8)
     launched = launch(
         tmp_path, sqlite_url, runner="ray", ray_address=three_nodes.address, concurrency=2,
         listeners=lambda plan, ended: [listener], data={"function": "branin", "epoch_s": 0.3},
