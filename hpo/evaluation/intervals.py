@@ -100,7 +100,8 @@ def split_intervals(
     """``bootstrap_intervals`` of a split's own metrics, whole clusters drawn, groups with their rows.
 
     Args:
-        outputs, targets: what the model said about the split, in its order; arrays or CPU tensors.
+        outputs, targets: what the model said about the split, in its order, or about its first rows where
+            ``limit_batches`` left the others out; arrays or CPU tensors.
         prefix: takes the place of the metrics' own ``val_``.
 
     Empty for a split without metrics. Raises as ``bootstrap_intervals``.
@@ -111,9 +112,10 @@ def split_intervals(
     judge = judge_of_rows(split, prefix)
     if judge is None:
         return {}
+    clusters = None if split.clusters is None else split.clusters[: len(wanted)]
     return row_intervals(
         lambda rows: judge(said[rows], wanted[rows], rows),
-        len(wanted), seed=seed, resamples=resamples, level=level, clusters=split.clusters,
+        len(wanted), seed=seed, resamples=resamples, level=level, clusters=clusters,
     )  # fmt: skip
 
 

@@ -14,7 +14,9 @@ from numpy.typing import ArrayLike
 from hpo.errors import DataError
 
 
-def grouped_split(groups: ArrayLike, strata: ArrayLike, shares: Sequence[float], seed: int) -> list[np.ndarray]:
+def grouped_split(
+    groups: ArrayLike, strata: ArrayLike, shares: Sequence[float], seed: int, called: str = "groups"
+) -> list[np.ndarray]:
     """Row numbers of each part, ascending; together all rows, each once.
 
     Args:
@@ -23,6 +25,7 @@ def grouped_split(groups: ArrayLike, strata: ArrayLike, shares: Sequence[float],
             its alphabetically first label.
         shares: how large the parts should be, adding up to 1.
         seed: at least 0.
+        called: what messages call the groups.
 
     Raises:
         DataError: the shares do not add up to 1, or there are too few groups to fill a part.
@@ -46,8 +49,8 @@ def grouped_split(groups: ArrayLike, strata: ArrayLike, shares: Sequence[float],
     parts = [np.flatnonzero(part_of[row_group] == i) for i in range(len(wanted))]
     if any(len(part) == 0 for part in parts):
         raise DataError(
-            f"{len(ids)} groups are too few to fill {len(wanted)} parts; one would be empty. "
-            "More groups, or fewer parts, are needed."
+            f"The data has too few different {called} ({len(ids)}) to fill {len(wanted)} parts; one would be empty. "
+            f"More {called}, or fewer parts, are needed."
         )
     return parts
 

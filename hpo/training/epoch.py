@@ -105,10 +105,16 @@ class Epoch:
                 self.read()
             between()
         self.read()
-        if self.totals.skipped == self.totals.updates:
+        if self.totals.skipped == self.totals.updates and self._scale < 1:
             raise NotFiniteError(
                 f"The fp16 gradients of every update of epoch {self.number} were infinite or NaN at any loss scale."
             )
+
+    @property
+    def _scale(self) -> float:
+        """Of fp16's losses; each dropped update halves it, so a short epoch may end before it is small enough."""
+        scaler = self.updater.precision.scaler
+        return 1.0 if scaler is None else scaler.get_scale()
 
     def _awaited(self, batches: Iterable[Batch]) -> Iterator[Batch]:
         """``batches``, with the time that each took to come added up."""

@@ -8,13 +8,14 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from hpo.training.batches import Batches, Loading, make_batches
 from hpo.training.outputs import each
 from hpo.training.precision import Precision
-from hpo.training.task import Split
+from hpo.training.task import Metrics, Split
 from hpo.training.team.alone import Alone, Team
 from hpo.training.update import Loss, Weigh
 
@@ -92,10 +93,15 @@ def evaluate_batches(
     mean = (math.fsum(weighted) if all(map(math.isfinite, weighted)) else sum(weighted)) / sum(sizes)
     said, wanted = _on_cpu(outputs), _on_cpu(targets)
     metrics = {"loss": mean}
-    if split.metrics is not None:
-        metrics.update({name: float(value) for name, value in split.metrics(said, wanted).items()})
-    metrics.update({name: float(value) for name, value in probed.items()})
+    metrics.update({name: float(value) for name, value in {**_judged(split, said, wanted), **probed}.items()})
     return metrics, said, wanted
+
+
+def _judged(split: Split, outputs: Tensor, targets: Tensor) -> Metrics:
+    """The split's metrics; those of its first rows where ``limit_batches`` left the others out."""
+    if split.metrics_of_rows is not None and len(targets) < len(split):
+        return split.metrics_of_rows(outputs, targets, np.arange(len(targets)))
+    return split.metrics(outputs, targets) if split.metrics is not None else {}
 
 
 @contextmanager

@@ -55,6 +55,7 @@ class Subject:
     settings: TrainerSettings
     device: torch.device
     parts: int = 1  # pieces that each batch is cut into
+    compiled: bool = False  # whether it is trained through ``torch.compile``
 
     def updater(self) -> Updater:
         """An updater over a copy of the model, in training mode, with a fresh optimiser."""
@@ -182,6 +183,8 @@ def samples_per_s(subject: Subject) -> tuple[float, float]:
     least 10 ms, until the interval is within 3 % or 1.5 s have passed.
     """
     updater, device = subject.updater(), subject.device
+    if subject.compiled:
+        updater.model = torch.compile(updater.model)  # type: ignore[assignment]
     stream = _endless(subject)
     counted = 0
 
@@ -225,7 +228,7 @@ def peak_memory_mb(subject: Subject) -> float:
     if subject.settings.accumulation > 1 or subject.parts > 1:  # one piece's gradients stay while the next one runs
         updater.backward([batch])
     if device.type == "cuda":
-        return _cuda_peak_mb(updater, batch, device)
+        return cuda_peak_bytes(updater, batch) / 2**20
     from hpo.training.checks.tensor_tracker import tensor_tracker  # 0.9 s, so only for whom it is a goal
 
     gc.collect()  # cycles that die inside would lower the count at an arbitrary moment
@@ -237,7 +240,9 @@ def peak_memory_mb(subject: Subject) -> float:
     return sum(peak["Total"] for where, peak in peaks if where.type == device.type) / 2**20
 
 
-def _cuda_peak_mb(updater: Updater, batch: Batch, device: torch.device) -> float:
+def cuda_peak_bytes(updater: Updater, batch: Batch) -> int:
+    """The most that one update takes of its GPU by the allocator; what else lies there (the data) is not in it."""
+    device = updater.precision.device
     parameters = list(updater.model.parameters())
     grads = [parameter.grad for parameter in parameters if parameter.grad is not None]
     own = sum(tensor.nbytes for tensor in (*batch, *parameters, *updater.model.buffers(), *grads))
@@ -251,7 +256,7 @@ def _cuda_peak_mb(updater: Updater, batch: Batch, device: torch.device) -> float
     torch.cuda.reset_peak_memory_stats(device)
     updater.update([batch])
     torch.cuda.synchronize(device)
-    return (own + torch.cuda.max_memory_allocated(device) - before) / 2**20
+    return own + torch.cuda.max_memory_allocated(device) - before
 
 
 def _endless(subject: Subject) -> Iterator[list[Batch]]:

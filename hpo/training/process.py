@@ -41,7 +41,7 @@ def process_state(
                 torch.use_deterministic_algorithms(True, warn_only=True)
             torch.backends.cudnn.benchmark = device.type == "cuda" and not deterministic
             if device.type == "cuda":
-                torch.cuda.set_per_process_memory_fraction(gpu_share, device)
+                _limit_memory(device, gpu_share)
             if threads is not None:
                 torch.set_num_threads(threads)
             seed_everything(seed)
@@ -50,9 +50,14 @@ def process_state(
             torch.use_deterministic_algorithms(was_deterministic, warn_only=was_warn_only)
             torch.backends.cudnn.benchmark = was_benchmark
             if device.type == "cuda":
-                torch.cuda.set_per_process_memory_fraction(1.0, device)
+                _limit_memory(device, 1.0)
             if threads is not None:
                 torch.set_num_threads(was_threads)
+
+
+def _limit_memory(device: torch.device, share: float) -> None:
+    # Unlike its neighbours it refuses plain ``cuda``, the current GPU, which to it is None.
+    torch.cuda.set_per_process_memory_fraction(share, device.index)
 
 
 def release_memory(device: torch.device) -> None:

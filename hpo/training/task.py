@@ -27,7 +27,8 @@ class Split:
     ``metrics(outputs, targets)`` gets everything the model said about this split, in the
     split's own order, as CPU tensors (float32 for floating types), and may know the
     groups of its rows. Where it does, ``metrics_of_rows(outputs, targets, rows)`` is the
-    same for some rows only, whose numbers come third, so that it can be resampled.
+    same for some rows only, whose numbers come third: for resampling, and where
+    ``limit_batches`` leaves the last ones out.
     ``clusters`` (n,) are ids of rows that belong together and are resampled together.
     ``ids`` (n,) are those by which ``Objective.split_ids`` knows the rows; None: the clusters.
     ``collate`` makes a batch of a ``Dataset``'s items where stacking them does not, as for

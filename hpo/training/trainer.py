@@ -270,7 +270,8 @@ class _Fit:
             self._report(number)
 
     def _subject(self) -> Subject:
-        return Subject(self.task, self.train, self.settings, self.device, self.state.recovery.parts)
+        compiled = self.team.size == 1 and self.updater.model is not self.task.model
+        return Subject(self.task, self.train, self.settings, self.device, self.state.recovery.parts, compiled)
 
     def _measure(self) -> Metrics:
         goals = {goal.metric for goal in self.job.goals}

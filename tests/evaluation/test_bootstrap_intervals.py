@@ -155,3 +155,6 @@ def test_a_splits_intervals_are_those_of_its_metrics_and_clusters() -> None:
     assert found == {f"test_{name}": interval for name, interval in direct.items()}
     assert found != split_intervals(Split((), split.metrics), p, t, seed=3, resamples=60)
     assert split_intervals(Split(()), p, t, seed=0) == {}
+    first = bootstrap_intervals(regression_metrics, p[:30], t[:30], seed=3, resamples=60, clusters=logos[:30])
+    cut = split_intervals(split, p[:30], t[:30], seed=3, resamples=60)  # as limit_batches leaves them
+    assert cut == {f"test_{name}": interval for name, interval in first.items()}

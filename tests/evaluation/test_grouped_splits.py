@@ -62,8 +62,8 @@ def test_folds_validate_every_row_once_and_keep_groups_whole() -> None:
 
 
 def test_impossible_splits_are_refused() -> None:
-    with pytest.raises(DataError, match="2 groups are too few to fill 3 parts"):
-        grouped_split(["a", "b"], ["x", "x"], SHARES, 0)
+    with pytest.raises(DataError, match=r"too few different logos \(2\) to fill 3 parts; .* More logos"):
+        grouped_split(["a", "b"], ["x", "x"], SHARES, 0, "logos")
     with pytest.raises(DataError, match="add up to 1"):
         grouped_split(["a", "b"], ["x", "x"], (0.5, 0.4), 0)
     with pytest.raises(DataError, match="at least 2 folds; got 1"):

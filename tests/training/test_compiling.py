@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
-from training_kit import Trial, assert_same, make_settings, make_task, weights
+from training_kit import LOSS, Trial, assert_same, make_settings, make_task, weights
 
-from hpo.trial import Event, StopKind
+from hpo.training import meters
+from hpo.trial import Event, Goal, StopKind
 
 
 def events(trial: Trial) -> dict[str, Event]:
@@ -46,3 +47,27 @@ def test_a_compiler_that_does_not_work_is_told_and_training_goes_on_without(
     told = events(trial)["compile_failed"]
     assert told.message == "torch.compile did not work here, so training goes on without it: gcc: command not found"
     assert_same(weights(task.model), weights(plain.model))
+
+
+def test_the_speed_that_is_a_goal_is_that_of_the_compiled_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passes: list[int] = []  # of each model that was compiled, in order
+
+    def compiled(model: nn.Module) -> nn.Module:
+        mine = len(passes)
+        passes.append(0)
+
+        def count(module: nn.Module, inputs: object) -> None:
+            passes[mine] += 1
+
+        wrapped = nn.Sequential(model)
+        wrapped.register_forward_pre_hook(count)
+        return wrapped
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    monkeypatch.setattr(meters, "_BUDGET_S", 0.05)
+    monkeypatch.setattr(meters, "_WARM_UP_S", 0.01)
+    Trial(tmp_path, epochs=1, goals=(LOSS, Goal("samples_per_s"))).fit(make_task(), make_settings(compile=True))
+    assert len(passes) == 3  # tried out, trained, measured
+    assert passes[2] > 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -21,8 +23,10 @@ from hpo.training.checks.findings import Result
 from hpo.training.checks.timing import TimeEstimate, estimate_time, spoken_time
 from hpo.training.meters import Subject, peak_memory_mb
 from hpo.training.optimizers import make_optimizer
+from hpo.training.precision import Precision
 from hpo.training.settings import TrainerSettings
 from hpo.training.task import Split, Task
+from hpo.training.update import Updater
 
 MB = 2**20
 CPU = torch.device("cpu")
@@ -167,6 +171,20 @@ def test_the_peak_is_the_one_that_a_trial_reports() -> None:
     batches = make_batches(subject.train, "training", 64, CPU)
     settings = TrainerSettings(batch_size=64, precision="fp32")
     assert measured(model, 64, 30).peak_mb == peak_memory_mb(Subject(subject, batches, settings, CPU))
+
+
+def test_the_peak_on_a_gpu_has_no_data_set_in_it_which_is_counted_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, batch = nn.Linear(1000, 1, bias=False), (torch.randn(50, 1000), torch.randn(50, 1))
+    cuda = SimpleNamespace(type="cuda")  # the tensors are on the CPU all the same
+    updater = Updater(model, mse_loss, torch.optim.SGD(model.parameters()), Precision("fp32", CPU))
+    monkeypatch.setattr(updater.precision, "device", cuda)
+    for name in ("reset_peak_memory_stats", "synchronize"):
+        monkeypatch.setattr(torch.cuda, name, lambda device: None)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 700 * MB)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 703 * MB)  # so an update adds 3
+    found = with_activations(memory_of(model, TrainerSettings()), updater, batch)
+    # float32: 1000 weights, inputs 50 x 1000 and 50 targets lay there before
+    assert found.peak_mb == pytest.approx(3 + (1000 + 50 * 1000 + 50) * 4 / MB)
 
 
 def test_only_tensors_are_kept_on_a_gpu() -> None:

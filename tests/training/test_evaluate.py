@@ -1,11 +1,13 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 from training_kit import mae, make_task, regression
 
 from hpo.errors import TrialFailed
+from hpo.training.batches import Loading
 from hpo.training.evaluate import evaluate
 from hpo.training.task import Split
 
@@ -41,6 +43,22 @@ def test_metrics_get_float32_whatever_the_precision_and_integers_stay_integers()
     split = Split((torch.randn(6, 4), torch.tensor([0, 1, 2, 0, 1, 2])), dtypes)
     evaluate(nn.Linear(4, 3), split, nn.functional.cross_entropy, "cpu", 4, precision="bf16")
     assert seen == [torch.float32, torch.int64]
+
+
+def test_metrics_that_know_the_groups_of_their_rows_judge_the_first_ones_where_batches_are_limited() -> None:
+    x, y = regression(10)
+    weights = torch.arange(10.0)  # something that is known of each row
+
+    def of_rows(outputs: Tensor, targets: Tensor, rows: np.ndarray) -> dict[str, float]:
+        return {"val_weighted": ((outputs - targets)[:, 0] * weights[rows]).sum().item()}
+
+    def of_all(outputs: Tensor, targets: Tensor) -> dict[str, float]:
+        return of_rows(outputs, targets, np.arange(10))
+
+    split, model = Split((x, y), of_all, metrics_of_rows=of_rows), nn.Linear(4, 1)
+    metrics, outputs, _ = evaluate(model, split, nn.functional.mse_loss, "cpu", 4, loading=Loading(limit=2))
+    assert len(outputs) == 8
+    assert metrics["val_weighted"] == pytest.approx(((outputs - y[:8])[:, 0] * weights[:8]).sum().item())
 
 
 def test_an_empty_split_is_refused() -> None:

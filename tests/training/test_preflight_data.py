@@ -132,6 +132,24 @@ def test_values_beyond_10000_and_constant_inputs_are_warnings() -> None:
     assert "the input is 0.5 in every sample" in said.message
 
 
+class Masked(nn.Module):
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        said: Tensor = self.net(x * mask)
+        return said
+
+
+def test_a_mask_with_nothing_missing_is_no_warning() -> None:
+    x, y = regression(40, 1)
+    mask = torch.ones_like(x)
+    both = Split((x, mask, y))
+    task = make_task(model=Masked(make_task().model), train=both, validation=both, example=(x[:1], mask[:1]))
+    assert finding(look(task), "batches").result is OK
+
+
 def test_the_smallest_and_the_largest_value_are_reported() -> None:
     x, y = regression(40, 1)
     x[8, 1], x[30, 3] = -77.5, 88.25

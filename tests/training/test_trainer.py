@@ -213,6 +213,23 @@ def test_half_precisions_train_on_a_cpu_too(tmp_path: Path, precision: str) -> N
     assert trial.curve()[-1] < trial.curve()[0]
 
 
+def test_fp16_finds_its_loss_scale_even_where_an_epoch_has_one_update(tmp_path: Path) -> None:
+    x, y = regression(8)
+    task = make_task(model=nn.Linear(4, 1), train=Split((x, y * 1000)))  # times 65536 beyond what fp16 can hold
+    trial = Trial(tmp_path, epochs=30)
+    trial.fit(task, make_settings(precision="fp16"))
+    assert [event.kind for event in trial.points[0].events] == ["skipped_updates"]
+    assert math.isfinite(trial.curve("grad_norm")[-1])
+
+
+def test_fp16_gradients_that_no_loss_scale_makes_finite_end_the_trial(tmp_path: Path) -> None:
+    def broken(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        return (output * 0).sqrt().mean()  # 0, and its gradient is not a number
+
+    with pytest.raises(TrialFailed, match="every update of epoch 4 were infinite or NaN at any loss scale"):
+        Trial(tmp_path, epochs=9).fit(make_task(loss=broken), make_settings(precision="fp16", max_recoveries=0))
+
+
 def test_a_metric_that_is_never_a_number_leaves_the_last_weights_and_says_so(tmp_path: Path) -> None:
     split = Split(regression(16, 2), lambda outputs, targets: {"val_r": math.nan})
     outcome = Trial(tmp_path, monitor=Goal("val_r"), epochs=2).fit(make_task(validation=split))

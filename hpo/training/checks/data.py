@@ -269,7 +269,8 @@ class _Ranges:
         last = len(self._kinds) - 1
         for i, (low, high) in enumerate(zip(self._low, self._high, strict=True)):
             name, real = _part_name(i, last + 1), self._kinds[i][0].is_floating_point
-            if low == high and self._samples > 1 and (real or i == last):
+            is_full_mask = i != last and low == high == 1  # of what is there, with nothing missing
+            if low == high and self._samples > 1 and (real or i == last) and not is_full_mask:
                 told.append(f"{name} is {low:g} in every sample: nothing can be learnt from it")
             largest = low if -low > high else high
             if real and abs(largest) > _LARGE:

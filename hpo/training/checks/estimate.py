@@ -19,6 +19,7 @@ from hpo.errors import OutOfMemory, UnknownName
 from hpo.training.batches import Batch
 from hpo.training.checks.findings import Result
 from hpo.training.checks.tensor_tracker import tensor_tracker
+from hpo.training.meters import cuda_peak_bytes
 from hpo.training.settings import TrainerSettings
 from hpo.training.task import Split
 from hpo.training.update import Updater
@@ -160,10 +161,7 @@ def _on_gpu(updater: Updater, batch: Batch) -> tuple[float, float]:
     loss = updater.forward(batch)
     held = torch.cuda.memory_allocated(device) - before
     del loss
-    torch.cuda.reset_peak_memory_stats(device)
-    updater.update([batch])
-    torch.cuda.synchronize(device)
-    return held, torch.cuda.max_memory_allocated(device)
+    return held, cuda_peak_bytes(updater, batch)
 
 
 def data_mb(splits: tuple[Split, ...], device: torch.device) -> float:

@@ -29,7 +29,7 @@ from hpo.training.settings import TrainerSettings
 from hpo.trial import GO_ON, Decision, Event, Job, Outcome, Point, TrialContext, TrialStopped
 
 _LOOK_EVERY_S = 0.1
-_GRACE_S = 1.0  # in which the others may say what one of them died of
+_GRACE_S = 5.0  # in which the others may say what one of them died of, on a busy machine too
 _UNWIND_S = 10.0
 
 # What they say to each other
