@@ -6,11 +6,14 @@ Knows no database, no Optuna, no Ray and no PyTorch. Everything here can be pick
 from __future__ import annotations
 
 import hashlib
+import json
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from numbers import Integral
+from operator import methodcaller
 from typing import Any
 
 from hpo.training.health import Rule
@@ -18,6 +21,8 @@ from hpo.training.settings import TrainerSettings
 
 Params = dict[str, Any]
 Metrics = dict[str, float]
+
+MAX_KIND = 50  # of an event, in characters
 
 
 class Direction(StrEnum):
@@ -114,11 +119,22 @@ class StopReason:
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happened to a trial besides its numbers (a recovery, a warning)."""
+    """Something that happened to a trial besides its numbers (a recovery, a warning).
+
+    Raises:
+        ValueError: the kind is no text, or too long.
+        TypeError: the details are no JSON values. Numbers of NumPy and torch become Python's.
+    """
 
     kind: str
     message: str
     details: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.kind, str) or not 0 < len(self.kind) <= MAX_KIND:
+            raise ValueError(f"An event's kind is a word of at most {MAX_KIND} characters; got {self.kind!r}.")
+        object.__setattr__(self, "message", str(self.message))
+        object.__setattr__(self, "details", plain(self.details, f"The details of event {self.kind!r}"))
 
 
 @dataclass(frozen=True)
@@ -307,7 +323,7 @@ class TrialContext:
 
     def checkpoint_saved(self, path: str) -> None:
         """Say that ``path`` (relative to the folder) is durable; call it before ``report``."""
-        self._checkpoint = path
+        self._checkpoint = os.fspath(path)
 
     def rewind(self, step: int) -> None:
         """Say that training goes on after ``step`` again: what was reported of later ones is void."""
@@ -337,6 +353,18 @@ class TrialContext:
         """The events not yet sent; taking them empties the list."""
         events, self._events = tuple(self._events), []
         return events
+
+
+def plain(value: Any, what: str) -> Any:
+    """``value`` as JSON gives it back; a number of another library becomes Python's own.
+
+    Raises:
+        TypeError: something in it is no JSON value; ``what`` names it.
+    """
+    try:
+        return json.loads(json.dumps(value, default=methodcaller("item")))
+    except (AttributeError, TypeError, ValueError) as error:
+        raise TypeError(f"{what} must be JSON values; got {value!r}.") from error
 
 
 def derive_seed(*parts: int | str) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -43,8 +44,13 @@ class Folded(TrainingObjective):
             index, folds = job.fold
             judged = rows % folds == index
 
+        judgements: list[Tensor] = []
+
         def metrics(outputs: Tensor, targets: Tensor) -> Metrics:
-            time.sleep(job.data.get("epoch_s", 0.0))
+            waits_for = job.data.get("waits_for")  # a file, in the middle of fold 1
+            judgements.append(targets)
+            while waits_for and job.fold and job.fold[0] == 1 and len(judgements) > 3 and not Path(waits_for).exists():
+                time.sleep(0.02)
             if job.data.get("fails") is not None and job.fold and job.fold[0] == job.data["fails"]:
                 raise ValueError("this fold cannot be judged")
             errors, even = (outputs - targets).abs(), targets % 2 == 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from hpo import service
 from hpo.errors import StudyBusy, StudyChanged, StudyFileError, UserError
 from hpo.interrupt import Interrupt
 from hpo.spec import StudySpec
+from hpo.study import Study
 from hpo.trial import Goal, Point, StopKind, TrialState, best_point, derive_seed
 from objectives.analytic.functions import FUNCTIONS
 from tests import studies
@@ -172,6 +175,24 @@ def test_what_a_dead_attempt_did_later_is_forgotten(tmp_path: Path, storage_url:
     assert rows(storage_url, curve) == [(1, 9.5), (2, 5.0)]
 
 
+def test_a_trial_whose_process_died_before_its_last_step_was_judged_ends_there(
+    tmp_path: Path, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every trial is to be pruned at step 2; the process dies when it has kept that step."""
+
+    def die(study: Study, number: int, point: Point) -> None:
+        if point.step == 2:
+            raise KeyboardInterrupt
+
+    fields: dict[str, Any] = {"pruner": {"name": "threshold", "upper": -1e9, "warmup_steps": 1}, "deterministic": True}
+    with monkeypatch.context() as dying:
+        dying.setattr(Study, "_judge", die)
+        with pytest.raises(KeyboardInterrupt):
+            launch(tmp_path, sqlite_url, budget={"trials": 2, "epochs": 4}, **fields)
+    trials = launch(tmp_path, sqlite_url, budget={"trials": 2, "epochs": 4}, **fields).snapshot.trials
+    assert [(t.state, t.last_step, t.attempts) for t in trials] == [(TrialState.PRUNED, 2, 1)] * 2
+
+
 def test_a_trial_that_kills_its_process_again_and_again_fails_in_the_end(tmp_path: Path, sqlite_url: str) -> None:
     (tmp_path / "deadly_inline.py").write_text(
         "from objectives.analytic import Analytic\n"
@@ -221,11 +242,11 @@ def test_where_narrows_the_choice(tmp_path: Path, sqlite_url: str) -> None:
         service.choose(sqlite_url, "branin", where=["x0 > 99"])
 
 
-def test_a_timeout_alone_ends_a_study(tmp_path: Path, sqlite_url: str) -> None:
-    launched = launch(
-        tmp_path, sqlite_url, budget={"timeout": 0.5, "epochs": 1}, data={"function": "branin", "epoch_s": 0.05}
-    )
-    assert 2 <= len(launched.snapshot.trials) <= 11
+def test_a_timeout_alone_ends_a_study(tmp_path: Path, sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    moments = itertools.count()  # it is looked at once at the start, and before each trial
+    monkeypatch.setattr("hpo.session.Study", partial(Study, clock=lambda: float(next(moments))))
+    launched = launch(tmp_path, sqlite_url, budget={"timeout": 6, "epochs": 1})
+    assert len(launched.snapshot.trials) == 5
     assert {t.state for t in launched.snapshot.trials} == {TrialState.COMPLETE}
 
 

@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
+from copy import deepcopy
 from types import TracebackType
 
 from hpo.errors import RunnerFailed
@@ -39,18 +40,19 @@ def _run(source: JobSource, job: Job, device: str) -> None:
 
     def send(point: Point) -> Decision:
         with alarm.held():  # the study's own work is never broken off
-            alarm.limits.heard(point.step)
             try:
                 decision = source.report(job.number, point)
             except Exception as error:
                 raise _DriverFailedError(error) from error
+            alarm.limits.heard(point.step)  # only now: the database may have been waited for
             return Decision(decision.stop or alarm.limits.passed())
 
     source.working(job.number, "inline")
     try:
         # What an objective prints is not the command's output, which may be JSON.
         with contextlib.redirect_stdout(sys.stderr), alarm:
-            outcome = run_job(job, send, device=device, stop_requested=lambda: source.stop_requested)
+            # A copy, as a worker elsewhere would get: objectives take their parameters to pieces.
+            outcome = run_job(deepcopy(job), send, device=device, stop_requested=lambda: source.stop_requested)
     except _DriverFailedError as failed:
         raise failed.error from None
     except TrialStopped as stopped:  # by the alarm, when the objective had just ended

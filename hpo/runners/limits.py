@@ -14,7 +14,7 @@ class Limits:
     """The limits of one attempt at a job; the clock runs from when this is made.
 
     ``time`` counts earlier attempts too; ``silence`` is the time since the last report, or
-    since the attempt began.
+    since the attempt began, without the time in which nobody listened.
     """
 
     def __init__(self, job: Job, clock: Callable[[], float] = time.monotonic) -> None:
@@ -25,6 +25,10 @@ class Limits:
     def heard(self, step: int) -> None:
         """The job has reported."""
         self._heard, self._steps = self._clock(), step
+
+    def nobody_listened(self, seconds: float) -> None:
+        """For so long; the driver waited for its database, say. That is no silence of the job."""
+        self._heard = min(self._heard + seconds, self._clock())
 
     def passed(self, after_s: float = 0.0) -> StopReason | None:
         """The limit that was passed ``after_s`` seconds ago or earlier; None as long as there is none."""

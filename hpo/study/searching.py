@@ -12,7 +12,9 @@ from hpo.study.source import Source
 from hpo.trial import (
     Done,
     Job,
+    Outcome,
     Point,
+    StopKind,
     StopReason,
     TrialRecord,
     Wait,
@@ -50,6 +52,7 @@ class Study(Source):
         if stopping is not None:
             for record in sorted(records, key=lambda record: record.finished_at or ""):  # in the order they ended
                 stopping.finished(record)
+        self._judge_the_dead()
 
     def ask(self) -> Job | Wait | Done:
         """The next job; Wait while others must report first; Done when none will come."""
@@ -103,6 +106,15 @@ class Study(Source):
 
     def _judge(self, number: int, point: Point) -> StopReason | None:
         return self._search.report(number, point)
+
+    def _judge_the_dead(self) -> None:
+        """A process may die between keeping a step and judging it; what was to be pruned there does not go on."""
+        for record in [r for r in self._queued if r.points and r.reason and r.reason.kind is StopKind.LOST]:
+            stop = self._search.report(record.number, record.points[-1])
+            if stop is not None:
+                self._queued.remove(record)
+                self._run(record, self._job(record, resume=True))
+                self.finish(record.number, Outcome(stop))
 
     def _ended(self, record: TrialRecord) -> None:
         super()._ended(record)

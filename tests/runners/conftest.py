@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import pytest
 
 from hpo import runners
+
+T = TypeVar("T")
+
+
+def patiently(start: Callable[[], T]) -> T:
+    """What starts a Ray, made up to three times: Ray gives each of its nodes 30 s, which a busy machine may exceed."""
+    import ray
+
+    for _ in range(2):
+        try:
+            return start()
+        except Exception as error:
+            if "timed out" not in str(error).lower():
+                raise
+            ray.shutdown()
+    return start()
 
 
 @pytest.fixture(scope="module")
@@ -16,7 +33,8 @@ def local_ray() -> Iterator[None]:
 
     import hpo.runners.ray_tune  # noqa: F401  # its settings come before Ray's import
 
-    ray.init("local", num_gpus=0, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
+    settings = {"num_gpus": 0, "include_dashboard": False, "logging_level": "ERROR", "log_to_driver": False}
+    patiently(lambda: ray.init("local", **settings))
     yield
     ray.shutdown()
 

@@ -14,6 +14,8 @@ from hpo import runners
 from hpo.errors import RunnerFailed, UserError
 from hpo.runners.ray_tune import cluster
 from hpo.trial import Point, StopKind, TrialState
+from tests.processes import hold
+from tests.runners.conftest import patiently
 from tests.runners.jobs import Source, make_job
 from tests.studies import launch, rows
 
@@ -23,42 +25,51 @@ pytestmark = pytest.mark.ray
 @pytest.fixture
 def three_nodes() -> Iterator[Cluster]:
     """A head without processors for trials, and two nodes with one each."""
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "num_gpus": 0})
-    made.add_node(num_cpus=1, resources={"first": 1})
-    made.add_node(num_cpus=1, resources={"second": 1})
-    made.wait_for_nodes()
+
+    def start() -> Cluster:
+        made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "num_gpus": 0})
+        try:
+            made.add_node(num_cpus=1, resources={"first": 1})
+            made.add_node(num_cpus=1, resources={"second": 1})
+            made.wait_for_nodes(300)
+        except Exception:
+            made.shutdown()
+            raise
+        return made
+
+    made = patiently(start)
     yield made
     runners.close("ray")
     made.shutdown()
 
 
 class KillANode:
-    """Takes a node away once the trials on both nodes have checkpoints to go on from, and epochs left."""
+    """Takes a node away while the trials on both nodes are held in their middle, then lets them go on."""
 
-    def __init__(self, made: Cluster, epochs: int) -> None:
-        self.made, self.epochs = made, epochs
-        self.last: dict[int, int] = {}  # trial -> its last epoch
-        self.killed = False
+    def __init__(self, made: Cluster, folder: Path) -> None:
+        self.made, self.folder = made, folder
+        self.held: set[int] = set()
 
     def started(self, job: object) -> None: ...
     def finished(self, record: object) -> None: ...
 
     def reported(self, number: int, point: Point) -> None:
-        self.last[number] = point.step
-        running = [step for step in self.last.values() if step < self.epochs]
-        if not self.killed and len(running) == 2 and min(running) >= 2:
-            self.killed = True
-            self.made.remove_node(self.made.list_all_nodes()[-1], allow_graceful=False)
+        if point.step == 2 and len(self.held) < 2:
+            self.held.add(number)
+            if len(self.held) == 2:
+                self.made.remove_node(self.made.list_all_nodes()[-1], allow_graceful=False)
+                for trial in range(6):
+                    (self.folder / f"go-{trial}").touch()
 
 
 @pytest.mark.slow
 def test_trials_of_a_dead_node_go_on_elsewhere_from_their_checkpoints(
     tmp_path: Path, sqlite_url: str, three_nodes: Cluster
 ) -> None:
-    listener = KillANode(three_nodes, epochs=8)
+    listener = KillANode(three_nodes, tmp_path)
     launched = launch(
         tmp_path, sqlite_url, runner="ray", ray_address=three_nodes.address, concurrency=2,
-        listeners=lambda plan, ended: [listener], data={"function": "branin", "epoch_s": 0.3},
+        listeners=lambda plan, ended: [listener], objective=hold(tmp_path, *range(6), module="held_on_nodes"),
         budget={"trials": 6, "epochs": 8},
     )  # fmt: skip
     assert launched.how == "done"
@@ -76,7 +87,8 @@ def test_trials_of_a_dead_node_go_on_elsewhere_from_their_checkpoints(
 @pytest.fixture
 def two_gpus() -> Iterator[None]:
     """A local Ray, not hpo's to end, that believes in two GPUs."""
-    ray.init("local", num_cpus=4, num_gpus=2, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
+    settings = {"include_dashboard": False, "logging_level": "ERROR", "log_to_driver": False}
+    patiently(lambda: ray.init("local", num_cpus=4, num_gpus=2, **settings))
     yield
     ray.shutdown()
 
@@ -87,10 +99,14 @@ from pathlib import Path
 from objectives.analytic import Analytic
 class Seeing(Analytic):
     def run(self, job, context):
-        began = time.time()
-        time.sleep(1.0)
+        here, began = Path(__file__).parent, time.time()
+        (here / f"begun-{job.number}").touch()
+        deadline = time.monotonic() + 300
+        while len(list(here.glob("begun-*"))) < AT_ONCE and time.monotonic() < deadline:
+            time.sleep(0.02)
+        time.sleep(1.0)  # in which one too many would begin
         line = f"{os.environ['CUDA_VISIBLE_DEVICES']} {context.device} {began} {time.time()}"
-        (Path(__file__).parent / f"seen-{job.number}").write_text(line)
+        (here / f"seen-{job.number}").write_text(line)
         return super().run(job, context)
 """
 
@@ -108,7 +124,7 @@ def at_once(spans: list[tuple[str, str, float, float]]) -> int:
 @pytest.mark.slow
 @pytest.mark.usefixtures("two_gpus")
 def test_trials_with_half_a_gpu_are_two_on_each(tmp_path: Path, sqlite_url: str) -> None:
-    (tmp_path / "seeing_half.py").write_text(SEEING)
+    (tmp_path / "seeing_half.py").write_text(SEEING.replace("AT_ONCE", "4"))
     launch(
         tmp_path, sqlite_url, runner="ray", concurrency=6, resources={"cpus": 0.25, "gpus": 0.5},
         objective="seeing_half:Seeing", budget={"trials": 12, "epochs": 1},
@@ -122,7 +138,7 @@ def test_trials_with_half_a_gpu_are_two_on_each(tmp_path: Path, sqlite_url: str)
 @pytest.mark.slow
 @pytest.mark.usefixtures("two_gpus")
 def test_a_trial_with_two_gpus_has_both(tmp_path: Path, sqlite_url: str) -> None:
-    (tmp_path / "seeing_both.py").write_text(SEEING)
+    (tmp_path / "seeing_both.py").write_text(SEEING.replace("AT_ONCE", "1"))
     launch(
         tmp_path, sqlite_url, runner="ray", concurrency=2, resources={"cpus": 1, "gpus": 2},
         objective="seeing_both:Seeing", budget={"trials": 2, "epochs": 1},

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from hpo.errors import RunnerFailed
+from hpo.runners import ray_tune
 from hpo.runners.ray_tune import driving
 from hpo.runners.ray_tune.words import Answer, Ended, Gone, Here, Word
 from hpo.trial import Decision, Job, Outcome, Point, StopKind, StopReason, Wait
@@ -129,9 +130,7 @@ def test_a_wish_to_stop_reaches_who_runs_and_what_has_not_begun() -> None:
     assert crew.actions() == [("a", 0), ("ask to stop", "a", 0)]
 
 
-def test_a_job_over_its_time_is_asked_to_stop_then_killed_and_counts_as_over_time(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_job_over_its_time_is_asked_to_stop_then_killed_and_counts_as_over_time() -> None:
     now = [0.0]
 
     def at(seconds: float) -> Callable[[], None]:
@@ -139,20 +138,42 @@ def test_a_job_over_its_time_is_asked_to_stop_then_killed_and_counts_as_over_tim
 
     source = Source(make_job(0, time_limit_s=60.0, reported=3))
     crew = Crew(("a", Here("h")), at(59.0), at(60.0), at(64.0), at(65.0), at(66.0), ("a", Gone()))
-    driver = driving.Driver(source, workers=1)
-    monkeypatch.setattr(driving, "Limits", lambda job: driving_limits(job, lambda: now[0]))
-    driver.drive(crew)
+    driving.Driver(source, workers=1, clock=lambda: now[0]).drive(crew)
     assert crew.actions() == [("a", 0), ("ask to stop", "a", 0), ("kill", "a")]
     assert source.told[-1] == ("finish", 0, StopKind.TIME_LIMIT)
 
 
-def test_a_job_that_stops_when_asked_at_its_limit_counts_as_over_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_job_that_stops_when_asked_at_its_limit_counts_as_over_time() -> None:
     now = [0.0]
-    monkeypatch.setattr(driving, "Limits", lambda job: driving_limits(job, lambda: now[0]))
     source = Source(make_job(0, time_limit_s=60.0, reported=3))
     crew = Crew(("a", Here("h")), lambda: now.__setitem__(0, 61.0), ("a", Ended(Outcome(INTERRUPTED))))
-    driving.Driver(source, workers=1).drive(crew)
+    driving.Driver(source, workers=1, clock=lambda: now[0]).drive(crew)
     assert source.told[-1] == ("finish", 0, StopKind.TIME_LIMIT)
+
+
+def test_a_runner_that_fails_leaves_no_trial_running_and_blames_none_that_had_no_worker() -> None:
+    source = Source(make_job(0), make_job(1))
+
+    def break_down() -> None:
+        raise RunnerFailed("Ray Tune ended early")
+
+    driver = driving.Driver(source, workers=2)
+    with pytest.raises(RunnerFailed):
+        driver.drive(Crew(("a", Here("h")), ("a", point(1)), break_down))
+    driver.give_up()
+    assert source.told[-2:] == [("finish", 1, StopKind.INTERRUPTED), ("finish", 0, StopKind.LOST)]
+
+
+def test_a_study_without_room_for_a_single_trial_is_left_as_if_never_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_room(cpus: float, gpus: float) -> None:
+        raise RunnerFailed("One trial needs 64 CPUs")
+
+    monkeypatch.setattr("hpo.runners.ray_tune.cluster.connect", lambda address, gpus: None)
+    monkeypatch.setattr("hpo.runners.ray_tune.cluster.check_room", no_room)
+    source = Source(make_job(0))
+    with pytest.raises(RunnerFailed, match="64 CPUs"):
+        ray_tune.run(source, cpus=64)
+    assert source.told == [("finish", 0, StopKind.INTERRUPTED)]
 
 
 def test_a_source_that_waits_for_nobody_is_an_error() -> None:
@@ -160,4 +181,29 @@ def test_a_source_that_waits_for_nobody_is_an_error() -> None:
         driving.Driver(Source(Wait("why")), workers=1).drive(Crew())
 
 
-driving_limits = driving.Limits
+def test_a_job_is_not_silent_while_its_driver_waits_for_the_database_or_is_held_up_itself() -> None:
+    now = [0.0]
+
+    class Slow(Source):
+        def report(self, number: int, point: Point) -> Decision:
+            now[0] += 100.0
+            return super().report(number, point)
+
+    source = Slow(*(make_job(number, silence_limit_s=60.0) for number in (0, 1)))
+    crew = Crew(
+        ("a", Here("h")), ("b", Here("h")), ("a", point(1)), ("b", point(1)),
+        lambda: now.__setitem__(0, now[0] + 100.0),  # a turn that took so long
+        ("a", point(2)), ("a", Ended(FINISHED)), ("b", Ended(FINISHED)),
+    )  # fmt: skip
+    driving.Driver(source, workers=2, clock=lambda: now[0]).drive(crew)
+    assert crew.actions() == [("a", 0), ("b", 1), ("a", None), ("b", None), ("a", None)]
+
+
+def test_a_job_that_says_nothing_while_somebody_listens_is_asked_to_stop_and_killed() -> None:
+    now = [0.0]
+    turns = [lambda: now.__setitem__(0, now[0] + 0.2)] * 50
+    crew = Crew(("a", Here("h")), *turns, ("a", Gone()))
+    source = Source(make_job(0, silence_limit_s=3.0))
+    driving.Driver(source, workers=1, clock=lambda: now[0]).drive(crew)
+    assert crew.actions() == [("a", 0), ("ask to stop", "a", 0), ("kill", "a")]
+    assert source.told[-1] == ("finish", 0, StopKind.ERROR)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from hpo.runners import find
 from hpo.runners.limits import Limits
-from hpo.trial import StopKind, StopReason, TrialState
-from tests.runners.jobs import make_job
+from hpo.trial import Decision, Job, Point, StopKind, StopReason, TrialState
+from tests.runners.jobs import Source, make_job
 from tests.studies import launch, rows
 
 
@@ -73,6 +76,33 @@ def test_a_grace_moves_the_moment() -> None:
     assert limits.passed(after_s=5.0)
 
 
+def test_time_in_which_nobody_listened_is_no_silence() -> None:
+    clock = Clock()
+    limits = Limits(make_job(silence_limit_s=10.0), clock)
+    clock.now = 106.0
+    limits.nobody_listened(4.0)
+    assert limits.left_s() == 8.0
+    limits.nobody_listened(50.0)  # most of it before the job began
+    assert limits.left_s() == 10.0
+
+
+def test_a_trial_is_not_silent_while_its_report_waits_for_the_database(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr("hpo.runners.inline.Limits", lambda job: Limits(job, clock))
+
+    class Slow(Source):
+        def report(self, number: int, point: Point) -> Decision:
+            clock.now += 100.0
+            return super().report(number, point)
+
+    where = {"data": {"function": "branin"}, "params": {"x0": 0.0, "x1": 0.0}, "folder": str(tmp_path)}
+    source = Slow(make_job(silence_limit_s=60.0, **where))
+    find("inline")(source)
+    assert source.told[1:] == [*(("report", 0, step) for step in range(1, 6)), ("finish", 0, StopKind.FINISHED)]
+
+
 HANGS = {
     "asleep": "time.sleep(3600)",
     # A library that keeps the interpreter's lock: nothing in Python can run in that process any more.
@@ -80,11 +110,12 @@ HANGS = {
 }
 
 
-def hanging(folder: Path, runner: str, how: str, *, reports: int) -> str:
-    """An objective whose trial 1 reports so often, then hangs."""
-    module = f"hanging_{runner}_{reports}_{len(how)}"
+def hanging(folder: Path, how: str, *, reports: int) -> str:
+    """An objective whose trial 1 reports so often, leaves a mark, and hangs."""
+    module = f"hanging_in_{folder.name}"  # this process remembers a module by its name, and this one knows its folder
     (folder / f"{module}.py").write_text(
         "import ctypes, time\n"
+        "from pathlib import Path\n"
         "from objectives.analytic import Analytic\n"
         "class Hanging(Analytic):\n"
         "    def run(self, job, context):\n"
@@ -92,13 +123,28 @@ def hanging(folder: Path, runner: str, how: str, *, reports: int) -> str:
         "            return super().run(job, context)\n"
         f"        for step in range(1, {reports} + 1):\n"
         "            context.report(step, f1=float(step))\n"
+        f"        Path({str(folder / 'hangs')!r}).touch()\n"
         f"        {how}\n"
     )
     return f"{module}:Hanging"
 
 
 @pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+def quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Limits that pass for what hangs alone, however long the rest takes on a busy machine."""
+
+    def since_it_hangs(job: Job, clock: object = None) -> Limits:
+        began: list[float] = []
+
+        def passed() -> float:
+            if job.number == 1 and not began and (tmp_path / "hangs").exists():
+                began.append(time.monotonic())
+            return time.monotonic() - began[0] if began else 0.0
+
+        return Limits(job, passed)
+
+    monkeypatch.setattr("hpo.runners.inline.Limits", since_it_hangs)
+    monkeypatch.setattr("hpo.runners.ray_tune.driving.Limits", since_it_hangs)
     monkeypatch.setattr("hpo.runners.ray_tune.driving.GRACE_S", 0.3)
 
 
@@ -110,14 +156,15 @@ WAYS = [
 
 
 @pytest.mark.ray
-@pytest.mark.usefixtures("local_ray", "quick")
+@pytest.mark.usefixtures("local_ray")
 class TestHanging:
+    @pytest.mark.usefixtures("quick")
     @pytest.mark.parametrize(("runner", "how"), WAYS)
     def test_a_trial_that_hangs_is_complete_at_its_time_limit_with_what_it_reported(
         self, tmp_path: Path, sqlite_url: str, runner: str, how: str
     ) -> None:
         fields: dict[str, Any] = {"limits": {"time": 1}, "budget": {"trials": 3, "epochs": 4}}
-        objective = hanging(tmp_path, runner, HANGS[how], reports=2)
+        objective = hanging(tmp_path, HANGS[how], reports=2)
         trials = launch(tmp_path, sqlite_url, runner=runner, objective=objective, **fields).snapshot.trials
         assert [t.state for t in trials] == [TrialState.COMPLETE] * 3
         assert trials[1].reason == StopReason(
@@ -125,24 +172,40 @@ class TestHanging:
         )
         assert (trials[1].values, trials[1].last_step) == ((1.0,), 2)
 
+    @pytest.mark.usefixtures("quick")
     def test_a_trial_that_hangs_before_its_first_report_fails(
         self, tmp_path: Path, sqlite_url: str, runner: str
     ) -> None:
         fields: dict[str, Any] = {"limits": {"time": 1}, "budget": {"trials": 3, "epochs": 4}}
-        objective = hanging(tmp_path, runner, HANGS["asleep"], reports=0)
+        objective = hanging(tmp_path, HANGS["asleep"], reports=0)
         trials = launch(tmp_path, sqlite_url, runner=runner, objective=objective, **fields).snapshot.trials
         assert [t.state for t in trials] == [TrialState.COMPLETE, TrialState.FAIL, TrialState.COMPLETE]
         assert "before its first report" in str(trials[1].reason)
 
+    @pytest.mark.usefixtures("quick")
     def test_a_trial_that_falls_silent_fails(self, tmp_path: Path, sqlite_url: str, runner: str) -> None:
         fields: dict[str, Any] = {"limits": {"silence": 1}, "budget": {"trials": 3, "epochs": 4}}
-        objective = hanging(tmp_path, runner, HANGS["asleep"], reports=2)
+        objective = hanging(tmp_path, HANGS["asleep"], reports=2)
         trials = launch(tmp_path, sqlite_url, runner=runner, objective=objective, **fields).snapshot.trials
         assert [t.state for t in trials] == [TrialState.COMPLETE, TrialState.FAIL, TrialState.COMPLETE]
         assert "reported nothing for 1 s" in str(trials[1].reason)
 
-    def test_a_trial_of_many_short_epochs_ends_at_a_report(self, tmp_path: Path, sqlite_url: str, runner: str) -> None:
+    def test_a_trial_of_many_short_epochs_ends_at_a_report(
+        self, tmp_path: Path, sqlite_url: str, runner: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         data = {"function": "branin", "epoch_s": 0.05}
+
+        class SinceItReports(Limits):
+            def __init__(self, job: Job, clock: Callable[[], float] = time.monotonic) -> None:
+                self._first: float | None = None
+                super().__init__(job, lambda: 0.0 if self._first is None else clock() - self._first)
+
+            def heard(self, step: int) -> None:
+                self._first = self._first or time.monotonic()
+                super().heard(step)
+
+        monkeypatch.setattr("hpo.runners.inline.Limits", SinceItReports)
+        monkeypatch.setattr("hpo.runners.ray_tune.driving.Limits", SinceItReports)
         fields: dict[str, Any] = {"limits": {"time": 0.5}, "budget": {"trials": 1, "epochs": 1000}, "data": data}
         trial = launch(tmp_path, sqlite_url, runner=runner, **fields).snapshot.trials[0]
         assert trial.reason is not None

@@ -16,8 +16,12 @@ pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("local_ray")]
 
 HEAD = """
 import os, sys, time
+import numpy as np
 from hpo.trial import Outcome, StopKind, StopReason
 from objectives.analytic import Analytic
+DONE = StopReason(StopKind.FINISHED, 'done')
+class Mute(Exception):
+    def __str__(self): raise RuntimeError('no words')
 class Wrong(Analytic):
     def run(self, job, context):
 """
@@ -35,6 +39,17 @@ MISTAKES = {
         "context.report(1, f1=float('nan')); return Outcome(StopReason(StopKind.FINISHED, ''))",
         "f1 was nan",
     ),
+    "raises in a circle": ("error = ValueError('round'); raise error from error", "ValueError: round"),
+    "raises what has no text": ("raise Mute()", "Mute: its text could not be made (RuntimeError)"),
+    "measures a word": ("return Outcome(DONE, {'f1': 'good'})", "'f1' of an Outcome must be a number; got 'good'"),
+    "measures nothing": ("return Outcome(DONE, {'f1': None})", "Metric 'f1' of an Outcome must be a number; got None"),
+    "has no metrics": ("return Outcome(DONE, None)", "its metrics by name"),
+    "gives no reason": ("return Outcome('done', {'f1': 1.0})", "needs a StopReason"),
+    "goes on for ever": ("return Outcome(StopReason(StopKind.RETRY, 'x'), {'f1': 1.0})", "kind that is an end"),
+    "explains with an object": ("return Outcome(StopReason(StopKind.FINISHED, '', {'a': object()}))", "JSON values"),
+    "tells an object": ("context.event('odd', 'holds one', it=object())", "event 'odd' must be JSON values"),
+    "tells too long a kind": ("context.event('k' * 51, 'x')", "a word of at most 50 characters"),
+    "returns no events": ("return Outcome(DONE, {'f1': 1.0}, ['oops'])", "and Events; got"),
 }
 
 
@@ -54,6 +69,53 @@ def test_a_mistake_fails_its_trial_alone_and_says_what_it_was(tmp_path: Path, sq
         assert trial.state is TrialState.FAIL, mistake
         assert isinstance(trial.reason, StopReason)
         assert message in trial.reason.message, mistake
+
+
+def test_numbers_and_paths_of_other_libraries_are_taken(tmp_path: Path, sqlite_url: str) -> None:
+    (tmp_path / "numpys.py").write_text(
+        HEAD
+        + "        from pathlib import Path\n"
+        + "        context.event('odd', ValueError('no text'), share=np.float32(0.5), seen=np.int64(3))\n"
+        + "        context.checkpoint_saved(Path('model.pt'))\n"
+        + "        context.report(np.int64(1), f1=np.float32(0.25))\n"
+        + "        return Outcome(DONE, {'f1': np.float32(0.5)})\n"
+    )
+    fields = {"objective": "numpys:Wrong", "budget": {"trials": 1, "epochs": 1}}
+    found = launch(tmp_path, sqlite_url, runner="inline", **fields).snapshot
+    assert found.trials[0].metrics == {"f1": 0.5}
+    assert found.trials[0].points[0].checkpoint == "model.pt"
+    told = next(event for event in found.events if event.kind == "odd")
+    assert (told.message, told.details) == ("no text", {"share": 0.5, "seen": 3})
+
+
+def test_an_objective_that_takes_its_job_to_pieces_gets_a_whole_one_again(tmp_path: Path, sqlite_url: str) -> None:
+    (tmp_path / "piecewise.py").write_text(
+        HEAD
+        + "        x0, data = job.params.pop('x0'), dict(job.data)\n"
+        + "        job.data.clear()\n"
+        + "        if job.attempt == 1:\n"
+        + "            raise ValueError('once more')\n"
+        + "        job.params['x0'] = x0\n"
+        + "        job.data.update(data)\n"
+        + "        return super().run(job, context)\n"
+    )
+    fields = {"objective": "piecewise:Wrong", "budget": {"trials": 2, "epochs": 1}, "limits": {"failures": 1}}
+    trials = launch(tmp_path, sqlite_url, runner="inline", **fields).snapshot.trials
+    assert [(trial.state, trial.attempts) for trial in trials] == [(TrialState.COMPLETE, 2)] * 2
+
+
+def test_what_is_told_before_a_stop_is_kept(tmp_path: Path, sqlite_url: str) -> None:
+    (tmp_path / "stopped.py").write_text(
+        "from hpo.trial import StopKind, StopReason, TrialStopped\n"
+        + HEAD
+        + "        context.report(1, f1=1.0)\n"
+        + "        context.event('recovery', 'went back')\n"
+        + "        raise TrialStopped(StopReason(StopKind.PRUNED, 'by itself'))\n"
+    )
+    fields = {"objective": "stopped:Wrong", "budget": {"trials": 1, "epochs": 2}}
+    found = launch(tmp_path, sqlite_url, runner="inline", **fields).snapshot
+    assert found.trials[0].state is TrialState.PRUNED
+    assert "recovery" in [event.kind for event in found.events]
 
 
 @pytest.mark.parametrize("verb", ["start", "add_point", "finish"])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 
+from hpo.errors import RunnerFailed, UserError
 from hpo.roles import JobSource
 from hpo.runners import HERE, Site
 
@@ -48,11 +49,15 @@ def run(source: JobSource, *, workers: int = 1, cpus: float = 1, gpus: float = 0
     from hpo.runners.ray_tune.crew import Crew
     from hpo.runners.ray_tune.modules import Modules
 
-    cluster.connect(site.ray_address, gpus)
-    cluster.check_room(cpus, gpus)
-    modules = Modules() if cluster.is_single() else Modules.of(site.code)
-    with cluster.quiet(), Crew(workers, cpus, gpus, modules) as crew:
-        driver.drive(crew)
+    try:
+        cluster.connect(site.ray_address, gpus)
+        cluster.check_room(cpus, gpus)
+        modules = Modules() if cluster.is_single() else Modules.of(site.code)
+        with cluster.quiet(), Crew(workers, cpus, gpus, modules) as crew:
+            driver.drive(crew)
+    except (RunnerFailed, UserError):
+        driver.give_up()
+        raise
 
 
 def close() -> None:

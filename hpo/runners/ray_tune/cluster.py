@@ -40,18 +40,25 @@ def connect(address: str | None, gpus: float) -> None:
     local: dict[str, Any] = {"num_gpus": None if gpus else 0, "include_dashboard": False}
     try:
         with quiet():
-            ray.init(
-                address or "local",
-                logging_level=logging.ERROR,
-                log_to_driver=False,
-                runtime_env={"env_vars": _WORKER_SETTINGS},
-                **({} if address else local),
-            )
+            _init(address or "local", **({} if address else local))
     except Exception as error:
         if address:
             raise UserError(f"--ray-address {address}: no Ray cluster could be reached there ({error}).") from error
         raise RunnerFailed(f"Ray did not start: {error}. Try --runner inline.") from error
     _ours = True
+
+
+def _init(address: str, **settings: Any) -> None:
+    """Start Ray, or connect to it; again where a busy machine did not start it within Ray's own 30 s."""
+    settings |= {"logging_level": logging.ERROR, "log_to_driver": False, "runtime_env": {"env_vars": _WORKER_SETTINGS}}
+    for tries_left in (2, 1, 0):
+        try:
+            ray.init(address, **settings)
+            return
+        except Exception as error:
+            if not tries_left or "timed out during startup" not in str(error):
+                raise
+            ray.shutdown()
 
 
 def disconnect() -> None:

@@ -168,11 +168,12 @@ class _Tune(threading.Thread):
             tune.Tuner(self._worker, tune_config=search, run_config=settings).fit()
         except Exception as error:  # for the driver to raise
             self.failed = error
+        finally:
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     def end(self) -> None:
         self.places.are_closed = True
-        self.join(_UNWIND_S)
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self.join(_UNWIND_S)  # later than that it still clears up behind itself
 
 
 class _Places(Searcher):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -14,6 +16,7 @@ from hpo.trial import GO_ON, Decision, Job, Outcome, Point, StopKind, StopReason
 
 _LOST = StopReason(StopKind.LOST, "its worker died; goes on from its last checkpoint")
 _NOT_BEGUN = StopReason(StopKind.INTERRUPTED, "asked to stop before a worker was free; goes on at the next launch")
+_NO_WORKER = StopReason(StopKind.INTERRUPTED, "the runner failed before a worker was free; goes on at the next launch")
 _TURN_S = 0.2  # how often the driver looks at the clock and for a wish to stop
 
 
@@ -46,9 +49,10 @@ class Driver:
     is gone is lost, once, and nothing is reported of it any more.
     """
 
-    def __init__(self, source: JobSource, workers: int) -> None:
+    def __init__(self, source: JobSource, workers: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._source = source
         self._workers = workers
+        self._clock = clock
         self._ready: deque[Job] = deque()  # started, and waiting for a worker
         self._free: deque[str] = deque()
         self._runs: dict[str, _Run] = {}
@@ -69,16 +73,30 @@ class Driver:
     def drive(self, crew: CrewRole) -> None:
         """Until no job is left."""
         self._crew = crew
+        listened = self._clock()
         while True:
             self._ask(min(self._workers, max(1, crew.room())))
             self._hand_out()
             if not self._in_flight:
                 return
             crew.want(self._in_flight)
+            for run in self._runs.values():
+                run.limits.nobody_listened(self._clock() - listened)
+            self._look_at_the_clock()
+            began = self._clock()
             heard = crew.hear(_TURN_S)
+            listened = min(self._clock(), began + _TURN_S)  # more than a turn: this process was held up
             if heard is not None:
                 self._take(*heard)
-            self._look_at_the_clock()
+
+    def give_up(self) -> None:
+        """The runner has failed: what waited for a worker has not begun, and what ran is lost."""
+        self._source.request_stop()
+        while self._ready:
+            self._finish(self._ready.popleft(), Outcome(_NO_WORKER))
+        while self._runs:
+            _, run = self._runs.popitem()
+            self._finish(run.job, Outcome(run.verdict or _LOST))
 
     def _ask(self, up_to: int) -> None:
         """Start jobs until ``up_to`` are in flight, or the source has none for now."""
@@ -97,7 +115,7 @@ class Driver:
                 self._finish(self._ready.popleft(), Outcome(_NOT_BEGUN))
         while self._ready and self._free:
             worker, job = self._free.popleft(), self._ready.popleft()
-            self._runs[worker] = _Run(job, Limits(job))
+            self._runs[worker] = _Run(job, Limits(job, self._clock))
             self._source.working(job.number, self._where[worker])
             self._crew.answer(worker, job)
 
@@ -115,8 +133,8 @@ class Driver:
 
     def _report(self, worker: str, point: Point) -> Decision:
         run = self._runs[worker]
-        run.limits.heard(point.step)
         decision = self._source.report(run.job.number, point)
+        run.limits.heard(point.step)  # only now: the database may have been waited for
         self._is_news = True
         run.verdict = decision.stop or run.limits.passed() or run.verdict
         return Decision(run.verdict) if run.verdict else GO_ON

@@ -38,8 +38,7 @@ class Worker(tune.Trainable):
         self._modules: Modules = kit["modules"]
         self._heard: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._said: asyncio.Queue[Word] = asyncio.Queue()
-        self._job: Job | None = None
-        self._is_asked_to_stop = False
+        self._to_stop: tuple[int, int] | None = None  # the job that is to stop: its number and attempt
         self._has_arrived = False
         threading.Thread(target=self._work, daemon=True).start()
 
@@ -62,20 +61,19 @@ class Worker(tune.Trainable):
         return await self._said.get()
 
     async def ask_to_stop(self, number: int, attempt: int) -> None:
-        """Let a job stop in the middle of its epoch, if it still runs here."""
-        if self._job is not None and (self._job.number, self._job.attempt) == (number, attempt):
-            self._is_asked_to_stop = True
+        """Let a job stop in the middle of its epoch, if it still runs here, or is about to begin."""
+        self._to_stop = (number, attempt)
 
     def _work(self) -> None:
         while True:
             job: Job = self._heard.get()
-            self._job, self._is_asked_to_stop = job, False
             self._say(Ended(self._run(job)))
 
     def _run(self, job: Job) -> Outcome:
         try:
             job = replace(job, import_from=self._modules.found_in(job.import_from))
-            return run_job(job, self._report, device=self._device, stop_requested=lambda: self._is_asked_to_stop)
+            me = (job.number, job.attempt)
+            return run_job(job, self._report, device=self._device, stop_requested=lambda: self._to_stop == me)
         except BaseException as error:  # such as a KeyboardInterrupt of the objective's own; silence would never end
             return Outcome(StopReason(StopKind.ERROR, repr(error)))
 

@@ -34,9 +34,10 @@ def hyperband(
 ) -> Judge:
     """Hyperband (Li et al. 2018, JMLR 18-185): brackets whose first rungs lie ever later.
 
-    The longest rung is the study's epochs. Trials fill the brackets in the order of their
-    numbers, each with the share of trials that the paper gives it (its algorithm 1), and are held
-    against their own bracket only. In the last bracket nobody is stopped before R steps.
+    Rungs lie at ``min_resource`` times the powers of ``reduction_factor``, as in Optuna's; where the
+    study's epochs are such a number, they are the paper's R, and the last bracket stops nobody.
+    Trials fill the brackets in the order of their numbers, each with the share of trials that the
+    paper gives it (its algorithm 1), and are held against their own bracket only.
     """
     if aims.epochs is None:
         raise StudyFileError("pruner hyperband needs to know the epochs of a trial.")
