@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from hpo import earlier, runners, tracking
+from hpo import earlier, masking, runners, tracking
 from hpo.constraints import Constraint
 from hpo.errors import StudyFileError, UnknownName, UserError
 from hpo.evaluation import gates
@@ -31,7 +31,6 @@ from objectives import registry
 from objectives.adopted import AnyMetric
 from objectives.base import Objective, TrainingObjective
 from search_spaces import Choice, SearchSpace, presets
-from storage import urls
 
 
 def resolve(spec: StudySpec, source: str = "study file", import_from: str | None = None) -> Plan:
@@ -56,9 +55,9 @@ def resolve(spec: StudySpec, source: str = "study file", import_from: str | None
 def _check_secrets(spec: StudySpec) -> None:
     """The study file is kept with the study, word for word, and shown."""
     for field, value in spec:
-        if field != "warm_start" and any(map(urls.holds_password, _texts(value))):
+        if field != "warm_start" and any(map(masking.holds_secret, _texts(value))):
             raise StudyFileError(
-                f"{field}: a URL in it has a password, which would be kept with the study. Put the URL into an "
+                f"{field}: a URL in it has a password or key, which would be kept with the study. Put the URL into an "
                 "environment variable, and have it read from there."
             )
 

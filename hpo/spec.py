@@ -16,6 +16,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from hpo import places
 from hpo.errors import SpaceError, StudyFileError, UnknownName, UserError
+from hpo.masking import masked
 from hpo.training.settings import Duration, TrainerSettings
 from hpo.trial import Direction
 from search_spaces import SearchSpace
@@ -333,6 +334,9 @@ def _explain(error: ValidationError, model: type[BaseModel]) -> str:
             if "." not in where
             else (f"{_path(first['loc'][:-1])}: {UnknownName('field', first['loc'][-1], known)}")
         )
+    elif first["type"] == "model_type":
+        such_as = ", such as {name: ...}" if first["ctx"]["class_name"] == Named.__name__ else ""
+        message = f"{where} should be a mapping of fields{such_as}; got {_shown(first['input'])}."
     elif first["type"] == "missing":
         message = f"{where} is missing."
     else:
@@ -343,7 +347,7 @@ def _explain(error: ValidationError, model: type[BaseModel]) -> str:
 
 
 def _shown(value: object) -> str:
-    text = re.sub(r"(://[^\s/:@]*:)[^\s@]+@", r"\1***@", repr(value))  # a password is not shown
+    text = masked(repr(value))
     return text if len(text) <= 80 else text[:77] + "..."
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shlex
 import signal
 import sys
@@ -11,6 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
+
+from hpo.masking import masked
 
 if TYPE_CHECKING:
     from hpo.interrupt import Interrupt
@@ -98,9 +99,8 @@ def command_line(command: str, **options: Any) -> str:
             continue
         if name == "ray_address" and os.environ.get("HPO_RAY_ADDRESS") == value:
             continue
-        # A password in a URL stays out of what a terminal keeps.
-        shown = re.sub(r"(://[^:/@]*:)[^@]*@", r"\1***@", str(value))
-        words += [f"--{name.replace('_', '-')}", shlex.quote(shown)]
+        # A terminal keeps what it shows.
+        words += [f"--{name.replace('_', '-')}", shlex.quote(masked(str(value)))]
     return " ".join(words)
 
 

@@ -102,12 +102,8 @@ def _disagreements(conn: Connection) -> Iterator[Problem]:
         ours = select(t.c.number, t.c.trial_id, t.c.state, t.c.params, t.c.goal_values).order_by(t.c.number)
         for row in conn.execute(ours.where(t.c.study_id == study_id, t.c.series == SEARCH)):
             goal_values = tuple(codec.load(row.goal_values)) if row.goal_values else ()
-            mine = (
-                row.number,
-                optuna_rows.STATES[TrialState(row.state)],
-                frozenset(codec.load(row.params)),
-                goal_values,
-            )
+            state, names = optuna_rows.STATES[TrialState(row.state)], frozenset(codec.load(row.params))
+            mine = (row.number, state, names, goal_values)
             if theirs.pop(row.trial_id, None) != mine:
                 differing.append(row.number)
         if differing:
@@ -118,7 +114,10 @@ def _disagreements(conn: Connection) -> Iterator[Problem]:
 
 
 def _optunas_trials(conn: Connection, study_id: int) -> dict[int, tuple[int, str, frozenset[str], tuple[float, ...]]]:
-    """Number, state, names of the parameters, and values of each of a study's trials, by ``trial_id``."""
+    """Number, state, names of the parameters, and values of each of a study's trials, by ``trial_id``.
+
+    The values of pruned trials are left out: Optuna gives such a one its last intermediate value.
+    """
     t, p, v = optuna_rows.trials, optuna_rows.trial_params, optuna_rows.trial_values
     of_study = t.c.study_id == study_id
     names, values = defaultdict[int, set[str]](set), defaultdict[int, list[float]](list)
@@ -126,9 +125,10 @@ def _optunas_trials(conn: Connection, study_id: int) -> dict[int, tuple[int, str
         select(p.c.trial_id, p.c.param_name).join(t, t.c.trial_id == p.c.trial_id).where(of_study)
     ):
         names[trial].add(name)
-    in_order = select(v.c.trial_id, v.c.value).join(t, t.c.trial_id == v.c.trial_id).order_by(v.c.objective)
-    for trial, value in conn.execute(in_order.where(of_study)):
-        values[trial].append(value)
+    in_order = select(v.c.trial_id, v.c.value, v.c.value_type).join(t, t.c.trial_id == v.c.trial_id)
+    in_order = in_order.where(of_study, t.c.state != "PRUNED").order_by(v.c.objective)
+    for trial, number, kind in conn.execute(in_order):
+        values[trial].append(optuna_rows.from_stored(number, kind))
     return {
         row.trial_id: (row.number, row.state, frozenset(names[row.trial_id]), tuple(values[row.trial_id]))
         for row in conn.execute(select(t.c.trial_id, t.c.number, t.c.state).where(of_study))

@@ -37,7 +37,7 @@ _CLOCKS = {
     "mysql": "utc_timestamp(6)",
     "mariadb": "utc_timestamp(6)",
 }
-_NAMED_LOCK = ("SELECT get_lock('hpo schema', 60)", "SELECT release_lock('hpo schema')")
+_NAMED_LOCK = ("SELECT get_lock('hpo schema', 300)", "SELECT release_lock('hpo schema')")
 _LOCKS = {
     # Released with the transaction; the number is any that nobody else will choose ("hpo" in ASCII).
     "postgresql": ("SELECT pg_advisory_xact_lock(6844527)", "SELECT 1"),
@@ -274,7 +274,8 @@ class Database:
         elif backend in _LOCKS:
             take, release = _LOCKS[backend]
             with self.engine.connect() as connection:
-                connection.exec_driver_sql(take)
+                if connection.exec_driver_sql(take).scalar() == 0:  # MySQL's word for "not within that time"
+                    raise StorageError(f"Another process has been making the tables of {self.name} for 5 minutes.")
                 try:
                     yield
                 finally:

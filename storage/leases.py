@@ -19,11 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, delete, insert, select, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from hpo.errors import HpoError, StorageLost, StudyBusy
 from storage import tables
 from storage.database import Database, now
+from storage.waiting import is_conflict
 
 HEARTBEAT_S = 5.0
 STALE_S = 60.0
@@ -91,14 +92,17 @@ class Lease:
                     f"Study {self._study!r} is being run right now by process {row.pid} on {row.host} "
                     f"(last sign of life {row.heartbeat_at}). Wait for it, or stop it: hpo stop {self._study}"
                 )
-            conn.execute(delete(t).where(t.c.study_id == self._study_id))
+            if row is not None:  # that very row: another process may have put its own in its place meanwhile
+                conn.execute(delete(t).where(t.c.study_id == self._study_id, t.c.owner == row.owner))
             mine = {
                 "study_id": self._study_id, "owner": self._owner, "host": socket.gethostname(), "pid": os.getpid(),
                 "process_started": _process_started(os.getpid()), "heartbeat_at": moment,
             }  # fmt: skip
             try:
                 conn.execute(insert(t).values(**mine))
-            except IntegrityError as error:
+            except DBAPIError as error:
+                if not (isinstance(error, IntegrityError) or is_conflict(error)):
+                    raise
                 raise StudyBusy(
                     f"Study {self._study!r} was taken by another process at this very moment. Wait for it."
                 ) from error
@@ -207,7 +211,7 @@ def _process_started(pid: int) -> str:
     On Linux from /proc (ticks since boot, with the boot's id); elsewhere only "alive".
     """
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
+        stat = Path(f"/proc/{pid}/stat").read_text("ascii", "replace")  # a program may bear any name
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()[:8]
     except OSError:
         if Path("/proc/self/stat").exists():

@@ -43,6 +43,7 @@ ARTIFACT = "artifacts:"  # what the keys of artifacts begin with
 
 _metadata = MetaData()
 _FINITE = ("FINITE", "INF_POS", "INF_NEG")
+_NON_FINITE = {"INF_POS": math.inf, "INF_NEG": -math.inf, "NAN": math.nan}
 
 
 def _attributes(of: str, whose: str) -> Table:
@@ -200,16 +201,21 @@ def forget_curve(conn: Connection, trial_id: int, since: int) -> None:
 
 def add_curve_value(conn: Connection, trial_id: int, step: int, value: float) -> None:
     """One intermediate value, of a single-goal study only (TPE chokes on them otherwise)."""
-    table = trial_intermediate_values
-    kind = "FINITE" if math.isfinite(value) else "NAN" if math.isnan(value) else "INF_POS" if value > 0 else "INF_NEG"
-    conn.execute(
-        insert(table).values(
-            trial_id=trial_id,
-            step=step,
-            intermediate_value=value if kind == "FINITE" else None,
-            intermediate_value_type=kind,
-        )
-    )
+    kind, number = as_stored(value)
+    row = {"trial_id": trial_id, "step": step, "intermediate_value": number, "intermediate_value_type": kind}
+    conn.execute(insert(trial_intermediate_values).values(**row))
+
+
+def as_stored(value: float) -> tuple[str, float | None]:
+    """How Optuna keeps a number that may not be finite: its kind, and the number where it is."""
+    if math.isfinite(value):
+        return "FINITE", value
+    return ("NAN" if math.isnan(value) else "INF_POS" if value > 0 else "INF_NEG"), None
+
+
+def from_stored(number: float | None, kind: str) -> float:
+    """The value of which ``as_stored`` gave these."""
+    return _NON_FINITE[kind] if number is None else float(number)
 
 
 def add_attributes(conn: Connection, trial_id: int, attributes: Mapping[str, Any]) -> None:

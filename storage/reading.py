@@ -102,12 +102,15 @@ def worked_s(conn: Connection, study_id: int, series: str, number: int, *, is_ov
     has been done so far, of a trial that may go on.
     """
     t, a, p = tables.trials, tables.attempts, tables.points
-    last = select(p.c.trial, p.c.attempt, func.max(p.c.at).label("at")).group_by(p.c.trial, p.c.attempt).subquery()
+    is_meant = (t.c.study_id == study_id, t.c.series == series, t.c.number == number)
+    # Of this trial alone: a database has more points than anything else.
+    reported = select(p.c.attempt, func.max(p.c.at).label("at")).join(t, t.c.id == p.c.trial).where(*is_meant)
+    last = reported.group_by(p.c.attempt).subquery()
     query = (
         select(a.c.started_at, a.c.ended_at, a.c.ended_how, last.c.at)
         .join(t, t.c.id == a.c.trial)
-        .outerjoin(last, (last.c.trial == a.c.trial) & (last.c.attempt == a.c.attempt))
-        .where(t.c.study_id == study_id, t.c.series == series, t.c.number == number)
+        .outerjoin(last, last.c.attempt == a.c.attempt)
+        .where(*is_meant)
     )
     if is_over:
         query = query.where(t.c.finished_at.is_not(None))

@@ -15,7 +15,6 @@ from hpo.errors import StorageError
 
 _SECRET = re.compile("pass|pwd|secret|token|key|odbc_connect", re.IGNORECASE)
 _HIDDEN = "***"
-_PASSWORD = re.compile(r"[a-z][a-z0-9+.\-]*://[^\s/:@]*:[^\s@]+@", re.IGNORECASE)
 
 
 def parse(url: str) -> URL:
@@ -74,11 +73,6 @@ def shown(url: URL) -> str:
     """``url`` for people: every secret in it is ``***``."""
     hidden = {key: _HIDDEN for key in url.query if _SECRET.search(key)}
     return url.update_query_dict(hidden).render_as_string(hide_password=True).replace(quote_plus(_HIDDEN), _HIDDEN)
-
-
-def holds_password(text: str) -> bool:
-    """Whether there is a URL with a password in some text."""
-    return _PASSWORD.search(text) is not None
 
 
 def plain(url: URL) -> str:

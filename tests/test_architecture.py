@@ -17,6 +17,7 @@ ROOT = Path(__file__).parent.parent
 FLOORS = {
     "hpo.errors": 0,
     "hpo.durable": 0,
+    "hpo.masking": 0,
     "hpo.places": 1,
     "search_spaces": 1,
     "hpo.training.settings": 1,

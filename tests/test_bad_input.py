@@ -73,6 +73,7 @@ FIELDS: list[tuple[str, Any, str]] = [
     ("data", {"function": "zdt1", "noise": -1}, "noise must be a number of 0 or more; got -1"),
     ("data", {"function": "branin", "dims": 5}, "branin has exactly 2 dimensions; got 5"),
     ("data", [1], "data: should be a valid dictionary"),
+    ("budget", 30, "budget should be a mapping of fields; got 30."),
     ("goals", [], "goals: List should have at least 1 item"),
     ("goals", [{"metric": "f1"}, {"metric": "f1"}], "'f1' stands there twice"),
     ("goals.0.metric", "f9", "analytic does not report it. Unknown metric 'f9'"),
@@ -109,7 +110,7 @@ FIELDS: list[tuple[str, Any, str]] = [
     ("sampler", {"name": "tpee"}, "Unknown sampler 'tpee'.*Did you mean 'tpe'"),
     ("sampler", {"name": "tpe", "popsize": 3}, "Unknown option of sampler tpe 'popsize'"),
     ("sampler", {"name": "grid"}, "no end of them"),
-    ("sampler", "tpe", "sampler: "),
+    ("sampler", "tpe", "sampler should be a mapping of fields, such as {name: ...}; got 'tpe'"),
     ("pruner", {"name": "medan"}, "Unknown pruner 'medan'.*Did you mean 'median'"),
     ("pruner", {"name": "median", "watch": "f7"}, "pruner.watch: Unknown metric 'f7'"),
     ("pruner", {"name": "percentile"}, "needs the option 'percentile'"),
@@ -214,6 +215,20 @@ def test_a_file_that_is_no_study_is_one_message(tmp_path: Path, text: str, messa
     (tmp_path / "study.yaml").write_text(text)
     assert re.search(message, refuses(tmp_path, "launch", "study.yaml"))
     assert nothing_written(tmp_path, "study.yaml")
+
+
+def test_data_that_cannot_be_split_begins_no_study(tmp_path: Path) -> None:
+    (tmp_path / "few_records.py").write_text(
+        "from hpo.errors import DataError\n"
+        "from objectives.analytic import Analytic\n"
+        "class Few(Analytic):\n"
+        "    def split_ids(self, data, data_seed):\n"
+        "        raise DataError('too few different logos')\n"
+    )
+    (tmp_path / "study.yaml").write_text(changed("objective", "few_records:Few"))
+    assert "too few different logos" in refuses(tmp_path, "launch", "study.yaml")
+    assert nothing_written(tmp_path, "few_records.py", "study.yaml", "hpo.db")
+    assert json.loads(hpo(tmp_path, "list", "--json").stdout) == []
 
 
 def test_the_good_file_is_good(tmp_path: Path) -> None:

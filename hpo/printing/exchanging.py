@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
@@ -38,7 +39,8 @@ def show_imported(imported: Imported, options: str, as_json: bool) -> None:
     for line in left_out_lines(imported.left_out):
         print(f"  {line}")
     study = f"{imported.name} {options}".rstrip()
-    first = f"hpo launch {imported.path} {options}".rstrip() if imported.path else f"hpo front {study}"
+    first = f"hpo launch {shlex.quote(str(imported.path))} {options}" if imported.path else f"hpo front {study}"
+    first = first.rstrip()
     print(f"Next: {first} · hpo show {study} · hpo report {study}")
 
 

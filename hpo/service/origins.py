@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hpo import environment
+from hpo.masking import masked
 from hpo.plan import Plan
 from hpo.trial import Goal, Job, TrialRecord
 from objectives.base import TrainingObjective
@@ -17,9 +17,6 @@ from storage.records import RETRAIN, Snapshot
 
 if TYPE_CHECKING:
     from hpo.training.task import Task
-
-_PASSWORD = re.compile(r"(://[^\s/:@]*:)[^\s@]+@")
-_SECRET_OPTION = re.compile(r"([?&][^=&\s]*(?:key|secret|token|pass|pwd|signature|credential)[^=&\s]*=)[^&\s]*", re.I)
 
 
 def of_study(
@@ -97,7 +94,7 @@ def of_checkpoint(state: Mapping[str, Any], path: Path, job: Job) -> dict[str, A
 def without_secrets(value: Any) -> Any:
     """A value of a study file with ``***`` for passwords and keys in its URLs."""
     if isinstance(value, str):
-        return _SECRET_OPTION.sub(r"\1***", _PASSWORD.sub(r"\1***@", value))
+        return masked(value)
     if isinstance(value, Mapping):
         return {name: without_secrets(part) for name, part in value.items()}
     if isinstance(value, (list, tuple)):

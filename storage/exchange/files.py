@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from storage import codec
 from storage.exchange import inference
 from storage.exchange.portable import PortableStudy, PortableTrial, goals_of, state_of
 
+_OF_A_TRIAL = {"number", "params", "state", "values"}  # the first line has none of them where it is of the study
 _WORDS = {"True": True, "False": False, "nan": float("nan"), "inf": float("inf"), "-inf": float("-inf")}
 
 
@@ -60,15 +62,16 @@ def from_json_lines(path: Path, maximize: tuple[str, ...] = ()) -> PortableStudy
     for i, line in enumerate(_text(path).split("\n"), 1):
         if line.strip():
             rows.append((f"{path}, line {i}", _object(line, f"{path}, line {i}")))
-    head = rows.pop(0)[1] if rows and "params" not in rows[0][1] else {}
+    head = _head(*rows.pop(0)) if rows and _OF_A_TRIAL.isdisjoint(rows[0][1]) else {}
+    checked = [_checked(row, where) for where, row in rows]
     if "goals" in head:
         if maximize:
             raise DataError(f"--maximize: {path} says itself which way each goal is better.")
-        goals = tuple(Goal(str(metric), Direction(direction)) for metric, direction in head["goals"])
+        goals = head["goals"]
     else:
-        goals = goals_of(list(dict.fromkeys(n for _, row in rows for n in row.get("values") or ())), maximize)
+        goals = goals_of(list(dict.fromkeys(name for row in checked for name in row["values"])), maximize)
     left_out: Counter[str] = Counter()
-    trials = list(_finished((_checked(row, where) for where, row in rows), goals, left_out))
+    trials = list(_finished(checked, goals, left_out))
     if "search_space" in head:
         return _study(path, head, goals, SearchSpace.from_dict(head["search_space"]), trials, [], left_out)
     space = inference.from_values(trial.params for trial in trials)
@@ -100,7 +103,13 @@ def from_csv(path: Path, maximize: tuple[str, ...] = ()) -> PortableStudy:
     import pandas as pd
 
     try:
-        table = pd.read_csv(io.StringIO(_text(path), newline=""), dtype=str, keep_default_na=False)
+        with warnings.catch_warnings():
+            # Of rows that are longer than the line of names pandas makes an index, or drops what is too much.
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            text = io.StringIO(_text(path), newline="")
+            table = pd.read_csv(text, dtype=str, keep_default_na=False, index_col=False)
+    except pd.errors.ParserWarning:
+        raise DataError(f"{path}: its rows have more cells than its first line has names.") from None
     except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise DataError(f"{path} is no CSV file with a line of names: {error}") from error
     columns = [_ours(str(name)) for name in table.columns]
@@ -145,8 +154,9 @@ def _assumed(goals: Sequence[Goal], space: SearchSpace) -> list[str]:
 
 
 def _finished(
-    rows: Iterator[dict[str, Any]] | Sequence[dict[str, Any]], goals: tuple[Goal, ...], left_out: Counter[str]
+    rows: Iterable[dict[str, Any]], goals: tuple[Goal, ...], left_out: Counter[str]
 ) -> Iterator[PortableTrial]:
+    """The trials of rows that ``_checked`` gave; those without an end are counted."""
     for row in rows:
         state = row["state"]
         if state is None:
@@ -164,9 +174,29 @@ def _finished(
             left_out["values of trials that did not complete"] += 1
         reason = StopReason(row["stopped"], row["reason"]) if row["stopped"] and row["reason"] is not None else None
         yield PortableTrial(
-            state, row["params"], found, row["metrics"] or (values if found else {}), row["curve"],
+            state, row["params"], found, {**row["metrics"], **(values if found else {})}, row["curve"],
             reason, row["best_step"], row["attributes"], row["violations"], row["started_at"], row["finished_at"],
         )  # fmt: skip
+
+
+def _head(where: str, found: Mapping[str, Any]) -> dict[str, Any]:
+    """What the line about the study says, each part of its type.
+
+    Raises:
+        DataError: one is not.
+    """
+    head = dict(found)
+    for name in {"search_space", "attributes"} & head.keys():
+        head[name] = _mapping(head[name], f"{where}: {name}")
+    if "goals" in head:
+        try:
+            head["goals"] = tuple(Goal(str(metric), Direction(direction)) for metric, direction in head["goals"])
+        except (ValueError, TypeError):
+            raise DataError(
+                f'{where}: goals must be written as [["NAME", "minimize"], ["NAME", "maximize"]]; '
+                f"got {head['goals']!r}."
+            ) from None
+    return head
 
 
 def _checked(row: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -175,6 +205,8 @@ def _checked(row: Mapping[str, Any], where: str) -> dict[str, Any]:
     Raises:
         DataError: one is not.
     """
+    if "params" not in row:
+        raise DataError(f"{where}: a trial must have params; there is only {', '.join(row) or 'nothing'}.")
     values = _numbers(row.get("values") or {}, f"{where}: values")
     state = state_of(row["state"], where) if row.get("state") else None
     if "state" not in row:
@@ -185,7 +217,7 @@ def _checked(row: Mapping[str, Any], where: str) -> dict[str, Any]:
             int(step): _numbers(metrics, f"{where}: curve, step {step}") for step, metrics in row.get("curve") or ()
         }
         best_step = int(row["best_step"]) if row.get("best_step") is not None else None
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OverflowError) as error:
         raise DataError(f"{where}: {error}.") from error
     return {
         "where": where,
@@ -207,7 +239,7 @@ def _checked(row: Mapping[str, Any], where: str) -> dict[str, Any]:
 def _text(path: Path) -> str:
     """The text of a file, its line ends as they are."""
     try:
-        return path.read_bytes().decode("utf-8")
+        return path.read_bytes().decode("utf-8-sig")  # Excel begins a file with a mark
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is no text in UTF-8: {error.reason} at byte {error.start}.") from error
     except OSError as error:

@@ -17,8 +17,8 @@ def read(path: Path, name: str | None) -> PortableStudy:
     """A study with its finished trials; the only one there is where ``name`` is None.
 
     Raises:
-        UnknownName: there is none of that name, or ``name`` is needed to choose.
-        DataError: the file is damaged, or holds something that has no place here.
+        UnknownName: there is none of that name.
+        DataError: the file is damaged, holds something that has no place here, or ``name`` is needed to choose.
     """
     import optuna
     from optuna.distributions import distribution_to_json

@@ -7,7 +7,6 @@ ever loaded: of those attributes, only constraints and metric names are looked a
 from __future__ import annotations
 
 import json
-import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -20,11 +19,11 @@ from hpo.trial import Direction, Goal, Metrics, Params, StopKind, StopReason, Tr
 from storage import optuna_rows
 from storage.exchange import inference
 from storage.exchange.portable import PortableStudy, PortableTrial, state_of
+from storage.optuna_rows import from_stored
 
 POINTS = "hpo:points"  # the attribute for curves that Optuna's intermediate values cannot hold
 OURS = {"stopped", "reason", "best_step", "metrics"}  # attributes that hpo gives every trial that ended
 CONSTRAINT = "constraints:"
-_NON_FINITE = {"INF_POS": math.inf, "INF_NEG": -math.inf, "NAN": math.nan}
 
 
 def names(conn: Connection) -> list[str]:
@@ -64,11 +63,11 @@ class _Parts:
         self._parameters: dict[str, dict[str, set[int]]] = {}  # name -> distribution -> trials
         self.params = self._params()
         self.values = self._grouped(
-            (row.trial_id, row.objective, _number(row.value, row.value_type))
+            (row.trial_id, row.objective, from_stored(row.value, row.value_type))
             for row in self._rows(optuna_rows.trial_values)
         )
         self.curves = self._grouped(
-            (row.trial_id, row.step, _number(row.intermediate_value, row.intermediate_value_type))
+            (row.trial_id, row.step, from_stored(row.intermediate_value, row.intermediate_value_type))
             for row in self._rows(optuna_rows.trial_intermediate_values)
         )
         self.attributes = self._grouped(
@@ -237,10 +236,6 @@ def _external(distribution: Mapping[str, Any], value: float) -> Any:
     if distribution["name"] == "CategoricalDistribution":
         return distribution["attributes"]["choices"][int(value)]
     return int(value) if distribution["name"] == "IntDistribution" else float(value)
-
-
-def _number(value: float | None, kind: str) -> float:
-    return _NON_FINITE[kind] if value is None else float(value)
 
 
 def iso(moment: datetime | None) -> str | None:

@@ -107,14 +107,14 @@ def _values(key: int, goals: Sequence[Goal], trial: PortableTrial) -> Iterator[d
         last = trial.curve[trial.last_step].get(goals[0].metric, math.nan)
         values = () if math.isnan(last) else (last,)  # as Optuna does when it is told of a pruned trial
     for i, value in enumerate(values):
-        kind, number = _kind(value)
+        kind, number = optuna_rows.as_stored(value)
         yield {"trial_id": key, "objective": i, "value": number, "value_type": kind}
 
 
 def _steps(key: int, goal: Goal, trial: PortableTrial) -> Iterator[dict[str, Any]]:
     for step, metrics in trial.curve.items():
         if goal.metric in metrics:
-            kind, number = _kind(metrics[goal.metric])
+            kind, number = optuna_rows.as_stored(metrics[goal.metric])
             yield {
                 "trial_id": key, "step": step, "intermediate_value": number, "intermediate_value_type": kind,
             }  # fmt: skip
@@ -138,13 +138,6 @@ def _system(trial: PortableTrial, goals: Sequence[Goal], with_points: bool) -> d
 def _insert(conn: Connection, table: Table, rows: list[dict[str, Any]]) -> None:
     if rows:
         conn.execute(insert(table), rows)
-
-
-def _kind(value: float) -> tuple[str, float | None]:
-    """How Optuna stores a number that may not be finite."""
-    if math.isfinite(value):
-        return "FINITE", value
-    return ("NAN" if math.isnan(value) else "INF_POS" if value > 0 else "INF_NEG"), None
 
 
 def _naive(moment: str | None) -> datetime | None:

@@ -99,7 +99,7 @@ def chosen(names: list[str], name: str | None) -> str:
     """The study to read: ``name``, or the only one there is.
 
     Raises:
-        UnknownName: there is none of that name, or ``name`` is needed to choose.
+        UnknownName: there is none of that name. DataError: ``name`` is needed to choose.
     """
     if name is not None and name in names:
         return name

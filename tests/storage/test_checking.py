@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
+import optuna
 import pytest
+from optuna.distributions import FloatDistribution
+from optuna.trial import TrialState
 from sqlalchemy import create_engine, text
 
 from hpo import service
@@ -54,6 +58,16 @@ def test_a_sound_database_has_no_problems_and_right_counts(studied: str) -> None
     counted = {name: rows(studied, f"SELECT count(*) FROM {name}")[0][0] for name in found.counts}
     assert dict(found.counts) == counted
     assert (counted["hpo_trials"], counted["trials"], counted["hpo_studies"]) == (2, 2, 1)
+
+
+def test_what_optuna_keeps_of_pruned_and_infinite_trials_is_no_problem(sqlite_url: str, tmp_path: Path) -> None:
+    theirs = optuna.create_study(storage=f"sqlite:///{tmp_path / 'theirs.db'}", study_name="theirs")
+    for number, ending in enumerate([TrialState.COMPLETE, TrialState.COMPLETE, TrialState.PRUNED]):
+        trial = theirs.ask({"x": FloatDistribution(0, 1)})
+        trial.report(float(number), 1)
+        theirs.tell(trial, [0.5, math.inf, None][number], state=ending)  # gives the pruned one the value 2.0
+    service.import_trials(str(tmp_path / "theirs.db"), storage=sqlite_url, runs=tmp_path)
+    assert problems(sqlite_url) == []
 
 
 @pytest.mark.parametrize(

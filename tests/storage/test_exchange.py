@@ -230,6 +230,13 @@ def test_trials_imported_into_a_study_file_are_its_first_and_the_search_goes_on(
     assert [len(trial.points) for trial in found] == [0, 0, 0, 0, 2, 2]
 
 
+def test_goals_stand_among_the_metrics_of_a_trial_that_names_others(tmp_path: Path) -> None:
+    table = tmp_path / "t.csv"
+    table.write_text("\ufeffparams.x,values.f1,metrics.acc\n1,2,0.5\n3,4,0.75\n", "utf-8")
+    metrics = [trial.metrics for trial in sources.read(str(table)).trials]
+    assert metrics == [{"f1": 2.0, "acc": 0.5}, {"f1": 4.0, "acc": 0.75}]
+
+
 def test_trials_outside_the_space_are_told_and_nothing_is_written(sqlite_url: str, tmp_path: Path) -> None:
     outside = {"params": {"x0": 99.0, "x1": 1.0}, "values": {"f1": 1.0}}
     source, study = lines(tmp_path / "t.jsonl", *POINTS, outside), helper.write(tmp_path)
@@ -317,7 +324,16 @@ def test_a_recorded_study_can_be_looked_at_and_not_run(sqlite_url: str, tmp_path
         ("params.x,values.f1,state\n1,2,over\n", "a state is complete, pruned or fail; got 'over'"),
         ("params.x,values.f1,started_at\n1,2,noon\n", "line 2: a time is written as .* got 'noon'"),
         ("params.x,values.f1,values.f2\n1,2,\n", "line 2: a complete trial has a value for every goal; f2 is missing"),
+        ("params.x,values.f1\n1,2,\n3,4,\n", "rows have more cells than its first line has names"),
         ('{"params": {"x": 1}, "values": {"f": 1}}\nno\n', "line 2: no JSON"),
+        ('{"goals": [["f", "down"]]}\n', r"line 1: goals must be written as .* got \[\['f', 'down'\]\]"),
+        ('{"goals": 5}\n', "line 1: goals must be written as"),
+        ('{"study": "s", "attributes": 7}\n', "line 1: attributes must be an object"),
+        ('{"study": "s", "search_space": 7}\n', "line 1: search_space must be an object"),
+        ('{"study": "s"}\n{"values": {"f": 1}}\n', "line 2: a trial must have params; there is only values"),
+        ('{"values": {"f": 1}}\n', "line 1: a trial must have params"),
+        ('{"params": {"x": 1}, "values": 7}\n', "line 1: values must be an object"),
+        ('{"params": {"x": 1}, "best_step": {"float": "Infinity"}}\n', "line 1: cannot convert float infinity"),
         ('{"params": [1]}\n', "line 1: params must be an object"),
         ('{"params": {"x": {"y": 1}}, "values": {"f": 1}}\n', "x: a parameter is text, a number"),
     ],

@@ -84,26 +84,28 @@ def test_what_was_committed_without_an_answer_counts_once(
 
 
 def test_a_study_goes_on_when_its_server_was_killed_and_came_back(server: Server, tmp_path: Path) -> None:
-    url = new_database(server)
-    write(tmp_path, budget={"trials": 150, "epochs": 20})
+    url, acknowledged = new_database(server), set[tuple[Any, ...]]()
+    # Held trials: whatever this process is kept from doing, the study does not end before its server was killed twice.
+    write(tmp_path, objective=processes.hold(tmp_path, 75, 149), budget={"trials": 150, "epochs": 20})
     launched = processes.start(tmp_path, url)
     try:
         processes.wait_for_points(url, launched)
-        for _ in range(2):
-            reported = processes.count(url, "hpo_points")
-            while processes.count(url, "hpo_points") == reported and launched.poll() is None:
-                time.sleep(0.05)
+        for held in (75, 149):
+            before = len(acknowledged)
+            processes.wait_until(lambda before=before: processes.count(url, "hpo_points") > before, launched)
             acknowledged = set(rows(url, "SELECT trial, step, metrics FROM hpo_points"))
             server.kill()
-            time.sleep(2)
+            (tmp_path / f"go-{held}").touch()
+            processes.wait_for_words(launched, "does not answer")
             assert launched.poll() is None
             server.start()
             assert acknowledged <= set(rows(url, "SELECT trial, step, metrics FROM hpo_points"))
-        _, told = launched.communicate(timeout=180)
+            processes.wait_for_words(launched, "is back after")
+        _, told = launched.communicate(timeout=processes.PATIENCE_S)
     finally:
         processes.kill(launched)
     assert launched.returncode == 0, told
-    assert (told.count("does not answer"), told.count("is back after")) == (2, 2)
+    assert "does not answer" not in told and "is back after" not in told
     assert rows(url, "SELECT state, count(*) FROM hpo_trials GROUP BY state") == [("complete", 150)]
     assert rows(url, "SELECT state, count(*) FROM trials GROUP BY state") == [("COMPLETE", 150)]
     assert rows(url, "SELECT count(*), count(DISTINCT number), min(number), max(number) FROM hpo_trials") == [
@@ -145,13 +147,14 @@ def test_a_transaction_that_a_deadlock_undid_is_made_again(storage_url: str) -> 
             for number in range(9):
                 store.start(number, PARAMS, seed=5, epochs=3)
             first, *others = (id for (id,) in rows(storage_url, "SELECT id FROM hpo_trials ORDER BY id"))
-            both_hold_one, runs = threading.Barrier(2, timeout=30), []
+            both_hold_one, runs = threading.Barrier(2, timeout=processes.PATIENCE_S), []
 
             def work(conn: Connection) -> None:
                 runs.append(conn)
                 conn.execute(text(f"UPDATE hpo_trials SET attempts = attempts + 1 WHERE id = {first}"))
                 if len(runs) == 1:
                     both_hold_one.wait()
+                    wait_for_one_that_waits(storage_url)
                 conn.execute(text(f"UPDATE hpo_trials SET attempts = attempts + 1 WHERE id = {others[0]}"))
 
             rival = threading.Thread(target=take_the_other_way_round, args=(storage_url, first, both_hold_one))
@@ -165,6 +168,18 @@ def test_a_transaction_that_a_deadlock_undid_is_made_again(storage_url: str) -> 
     ]
 
 
+def wait_for_one_that_waits(url: str) -> None:
+    """Until a transaction stands still for another's lock: PostgreSQL looks for a deadlock once, a second later."""
+    query = {
+        "postgresql": "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()",
+        "mysql": "SELECT 1 FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'",
+    }[url.partition("+")[0]]
+    deadline = time.monotonic() + processes.PATIENCE_S
+    while not rows(url, query):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
 def take_the_other_way_round(url: str, first: int, both_hold_one: threading.Barrier) -> None:
     """Lock all trials but the first, then the first; made so that the server gives up the other transaction.
 
@@ -173,7 +188,7 @@ def take_the_other_way_round(url: str, first: int, both_hold_one: threading.Barr
     engine = create_engine(url)
     with engine.begin() as conn:
         if url.startswith("postgresql"):
-            conn.execute(text("SET LOCAL deadlock_timeout = '60s'"))
+            conn.execute(text("SET LOCAL deadlock_timeout = '600s'"))
         conn.execute(text(f"UPDATE hpo_trials SET worker = 'rival' WHERE id > {first}"))
         both_hold_one.wait()
         conn.execute(text(f"UPDATE hpo_trials SET worker = 'rival' WHERE id = {first}"))

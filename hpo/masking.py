@@ -1,0 +1,19 @@
+"""Secrets in URLs, wherever they stand in a text: found, and shown as ``***``."""
+
+from __future__ import annotations
+
+import re
+
+_URL = re.compile(r"[a-z][a-z0-9+.\-]*://\S+", re.IGNORECASE)
+_PASSWORD = re.compile(r"(://[^/:@]*:)[^@]+@")
+_OPTION = re.compile(r"([?&][^=&]*(?:key|secret|token|pass|pwd|signature|credential)[^=&]*=)[^&'\"]+", re.IGNORECASE)
+
+
+def masked(text: str) -> str:
+    """``text`` with ``***`` for the passwords and keys in its URLs."""
+    return _URL.sub(lambda url: _OPTION.sub(r"\1***", _PASSWORD.sub(r"\1***@", url[0])), text)
+
+
+def holds_secret(text: str) -> bool:
+    """Whether there is a URL with a password or a key in some text."""
+    return masked(text) != text
