@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -61,6 +61,7 @@ def create(studies: Studies, plan: Plan, text: str, runs: Path, imported: Portab
 
     Raises:
         UserError: as ``create_or_check``, or there is such a study.
+        DataError: the data cannot be split into its parts; nothing is written then.
     """
     warm = earlier.warm_points(studies, plan)
     record = StudyRecord(
@@ -74,6 +75,7 @@ def create(studies: Studies, plan: Plan, text: str, runs: Path, imported: Portab
         created_at=codec.now(),
         constraints=tuple(map(str, plan.constraints)),
     )
+    parts = registry.find(plan.spec.objective, plan.import_from).split_ids(plan.data, plan.spec.seed)
     folder = (runs / plan.name).resolve()
     _make_folder(folder)
     study = studies.create(
@@ -83,7 +85,7 @@ def create(studies: Studies, plan: Plan, text: str, runs: Path, imported: Portab
     if warm is not None and plan.spec.warm_start is not None:
         say(f"hpo: Warm start from study {plan.spec.warm_start.study!r}: {warm}.")
     (folder / MARKER).write_text(record.created_at, encoding="utf-8")
-    _keep_split(studies, study, plan)
+    _keep_split(studies, study, plan, parts)
     _keep_notes(studies, study, plan)
     return study
 
@@ -129,13 +131,12 @@ def _check_enqueued(plan: Plan, records: Sequence[TrialRecord]) -> None:
             )
 
 
-def _keep_split(studies: Studies, study: StoredStudy, plan: Plan) -> None:
-    """Remember which records the study trained, validated and will test on."""
-    objective = registry.find(plan.spec.objective, plan.import_from)
-    parts = {part: list(ids) for part, ids in objective.split_ids(plan.data, plan.spec.seed).items()}
+def _keep_split(studies: Studies, study: StoredStudy, plan: Plan, parts: Mapping[str, Sequence[str]]) -> None:
+    """Remember which records, by part, the study trained, validated and will test on."""
     if parts:
         sizes = ", ".join(f"{len(ids)} {part}" for part, ids in parts.items())
-        studies.add_event(study, Event("split", f"data seed {plan.spec.seed}: {sizes}", parts))
+        kept = {part: list(ids) for part, ids in parts.items()}
+        studies.add_event(study, Event("split", f"data seed {plan.spec.seed}: {sizes}", kept))
 
 
 def _keep_notes(studies: Studies, study: StoredStudy, plan: Plan) -> None:

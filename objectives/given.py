@@ -31,6 +31,13 @@ def known_options(objective: str, options: Iterable[str], known: Collection[str]
             raise UnknownName(f"option of {objective}'s maker", name, known)
 
 
+def unreadable(path: Path, error: OSError, objective: str, out: object) -> DataError:
+    """A file or folder that cannot be read; one that is not there the objective's maker can make, into ``out``."""
+    missing = isinstance(error, FileNotFoundError)
+    advice = f"Make one with `hpo make-data {objective} --out {out}`." if missing else "Choose one that you may read."
+    return DataError(f"{path}: {error.strerror or error}. {advice}")
+
+
 def require(holds: object, name: str, rule: str, value: object) -> None:
     """
     Raises:

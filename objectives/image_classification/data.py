@@ -145,7 +145,7 @@ def split(images: Images, data_seed: int, fold: tuple[int, int] | None = None) -
     Raises:
         DataError: there are too few images, or there is no such fold.
     """
-    train, validation, test = grouped_split(images.digests, images.labels, SHARES, data_seed)
+    train, validation, test = grouped_split(images.digests, images.labels, SHARES, data_seed, "images")
     if fold is not None:
         rest = np.concatenate([train, validation])
         seed = derive_seed(data_seed, "folds")

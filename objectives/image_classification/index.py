@@ -18,7 +18,7 @@ from pathlib import Path
 
 from hpo import durable
 from objectives.image_classification.listing import Found
-from objectives.image_classification.pictures import Verdict, judge
+from objectives.image_classification.pictures import CANNOT_BE_OPENED, Verdict, judge
 
 VERSION = 1  # raise it whenever the same file gets another verdict
 FEW = 2_000  # so many are decoded in this process: others take a second to start
@@ -108,7 +108,9 @@ def _write(place: Path, known: Mapping[Found, Verdict]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    rows = [(f.path, f.size, f.mtime_ns, v.fault, v.kind, v.digest) for f, v in known.items()]
+    # Permission can be given without a trace in size or time of change: such a file is tried anew each time.
+    kept = [(f, v) for f, v in known.items() if v.kind != CANNOT_BE_OPENED]
+    rows = [(f.path, f.size, f.mtime_ns, v.fault, v.kind, v.digest) for f, v in kept]
     columns = zip(_COLUMNS, zip(*rows, strict=True), strict=True) if rows else ()
     table = pa.table({name: list(values) for name, values in columns})
     table = table.replace_schema_metadata({"hpo_images": str(VERSION)})

@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 
 from hpo.errors import DataError
+from objectives.offenders import listed
 
 FORBIDDEN = frozenset({"EPS"})  # Pillow would start Ghostscript, a program, on what the file says
 
@@ -63,7 +64,7 @@ def list_images(root: Path) -> Listing:
     A link to a folder is followed, unless it leads back to a folder that it lies in.
 
     Raises:
-        DataError: ``root`` or a folder in it cannot be read.
+        DataError: ``root`` or a folder in it cannot be read, or a name is not UTF-8.
     """
     found: list[Found] = []
     classes: list[str] = []
@@ -115,9 +116,22 @@ def _walk(folder: Path, prefix: str, above: tuple[tuple[int, int], ...]) -> Iter
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
     try:
         with os.scandir(folder) as entries:
-            return [entry for entry in entries if not entry.name.startswith(".")]
+            found = [entry for entry in entries if not entry.name.startswith(".")]
     except OSError as error:
         raise DataError(f"{folder} must be a folder that can be read; {error.strerror}.") from error
+    # Any other name could be kept in no table and no database.
+    wrong = [name for entry in found if (name := _as_text(entry.name)) != entry.name]
+    if wrong:
+        raise DataError(
+            f"{folder}: names must be UTF-8; {len(wrong)} of {len(found)} are not: "
+            f"{listed(sorted(wrong))}. Rename them."
+        )
+    return found
+
+
+def _as_text(name: str) -> str:
+    """The name, with those of its bytes escaped that are not UTF-8."""
+    return name if name.isascii() else os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

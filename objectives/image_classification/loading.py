@@ -31,10 +31,6 @@ class Pixels:
             return self.kept[row]
         return torch.from_numpy(decoded(self.images.root / str(self.images.paths[row]), self.side_px))
 
-    def stack(self, rows: np.ndarray) -> Tensor:
-        """(len(rows), 3, side, side)."""
-        return torch.stack([self[int(row)] for row in rows])
-
 
 class Pictures(Dataset[Any]):
     """Items (pixels, target) of some rows; the target is the class, or with ``smoothing`` a share for each.
@@ -64,10 +60,17 @@ class Pictures(Dataset[Any]):
 
 
 def mean_and_std(pixels: Pixels, rows: np.ndarray, at_most: int = 1000) -> tuple[list[float], list[float]]:
-    """Of each channel, in [0, 1], over images spread evenly over ``rows``."""
+    """Of each channel, in [0, 1], over images spread evenly over ``rows``; one image at a time, in whole numbers."""
     chosen = rows[np.linspace(0, len(rows) - 1, min(at_most, len(rows))).astype(int)]
-    values = pixels.stack(chosen).double() / 255
-    return values.mean((0, 2, 3)).tolist(), values.std((0, 2, 3)).clamp(min=1e-3).tolist()
+    total, squares = torch.zeros(3, dtype=torch.long), torch.zeros(3, dtype=torch.long)
+    for row in chosen.tolist():
+        values = pixels[row].flatten(1).long()
+        total += values.sum(1)
+        squares += values.square().sum(1)
+    count = len(chosen) * pixels.side_px**2
+    mean = total.double() / count
+    variance = (squares.double() - total.double() * mean) / (count - 1)
+    return (mean / 255).tolist(), (variance.clamp(min=0).sqrt() / 255).clamp(min=1e-3).tolist()
 
 
 @lru_cache(maxsize=2)

@@ -16,6 +16,7 @@ from objectives.image_classification.listing import formats
 MIN_SIDE_PX = 10
 MAX_PIXELS = 89_478_485  # Pillow's own limit, from which on it warns of a decompression bomb
 WHITE = (255, 255, 255, 255)
+CANNOT_BE_OPENED = "cannot be opened"  # the one kind of fault that does not lie in the file's content
 
 # Of what it reads in spite of a doubt Pillow warns; here a file is either good or left out, and that is told.
 warnings.filterwarnings("ignore", module="PIL")
@@ -75,7 +76,7 @@ def read(path: str | Path, about: int | None = None) -> Image.Image:
         raise Unusable("too large", f"over {2 * MAX_PIXELS:,} pixels") from None
     except OSError as error:
         if error.errno is not None:
-            raise Unusable("cannot be opened", str(error.strerror)) from error
+            raise Unusable(CANNOT_BE_OPENED, str(error.strerror)) from error
         raise Unusable("damaged", _line(error)) from error
     except Exception as error:  # a damaged file makes a decoder raise whatever it likes
         raise Unusable("damaged", _line(error)) from error

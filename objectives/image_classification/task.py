@@ -79,7 +79,7 @@ def build_task(job: Job) -> Task:
         train=Split(
             Pictures(pixels, parts.train, augment=training.augment, flip=given.flip, smoothing=training.label_smoothing)
         ),
-        validation=Split(validation, judge.with_gap, metrics_of_rows=_of_rows, probe=judge.probe),
+        validation=Split(validation, judge.with_gap, probe=judge.probe),
         loss=cross_entropy,
         example=(validation[0][0][None],),
         test=partial(_held_out, pixels, parts.test) if job.use_test else None,

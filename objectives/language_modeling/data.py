@@ -80,7 +80,7 @@ def split(found: Sequence[Document], data_seed: int, fold: tuple[int, int] | Non
     """The numbers of the texts in each part; near copies (but for case, digits and spaces) stay together."""
     groups = np.array([near(document.text) for document in found])
     strata = np.array([document.label or "" for document in found])
-    train, validation, test = grouped_split(groups, strata, SHARES, data_seed)
+    train, validation, test = grouped_split(groups, strata, SHARES, data_seed, "texts")
     if fold is not None:
         rest = np.concatenate([train, validation])
         train, validation = fold_rows(rest, groups, strata, fold, derive_seed(data_seed, "folds"))

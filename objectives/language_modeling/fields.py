@@ -15,6 +15,7 @@ from objectives.given import is_whole, known_fields, require
 from objectives.language_modeling.presets import DROPOUTS, PRESETS, TASKS, Task, task_of
 
 PRETRAINED = "pretrained"
+_OTHER_MODELS = ("a folder with a config.json", "OWNER/NAME of the hub")
 PATH = "data/stdlib.jsonl"  # where nothing else is said
 # What is a whole number, and its least value.
 _NUMBERS = {
@@ -84,8 +85,8 @@ class Fields:
             return dict(AutoConfig.from_pretrained(self.model).to_dict())
         except (OSError, ValueError) as error:
             reason = " ".join(str(error).split())[:200]
-            known = (*PRESETS, "a folder with a config.json, or a name of the hub: OWNER/NAME")
-            raise DataError(f"data: model {self.model!r} cannot be had: {reason} Known: {', '.join(known)}.") from error
+            known = ", ".join((*PRESETS, *_OTHER_MODELS))
+            raise DataError(f"data: model {self.model!r} cannot be had: {reason} Known: {known}.") from error
 
     @property
     def has_dropout(self) -> bool:
@@ -113,6 +114,8 @@ def checked(data: Mapping[str, Any]) -> Fields:
     require(found.max_length >= found.min_tokens, "max_length", f"be at least min_tokens, {found.min_tokens}",
              found.max_length)  # fmt: skip
     _check_source(found)
+    if found.model not in PRESETS and "/" not in found.model and not Path(found.model).is_dir():
+        raise DataError(f"data: {UnknownName('model', found.model, (*PRESETS, *_OTHER_MODELS))}")
     for package in ("transformers", "datasets"):
         if find_spec(package) is None:
             raise DataError(f"data: language_modeling needs the package {package}: pip install 'hpo[language]'.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hpo.errors import DataError
+from objectives.given import unreadable
 from objectives.language_modeling.fields import Fields
 from objectives.offenders import MIN_PER_CLASS, listed, small_classes
 
@@ -18,6 +20,8 @@ KINDS = (".txt", ".md", ".csv", ".jsonl", ".json", ".parquet")
 STREAMED_BELOW = 10_000  # of a hub's data set, samples asked for
 FEWEST = 20
 _ROWS = 1000  # of a table at a time
+_ENCODING = "utf-8-sig"  # UTF-8, with the mark before it that some programs write, or without
+_HALF = re.compile("[\ud800-\udfff]")  # JSON may hold one, of an emoji cut in two; UTF-8 cannot
 
 
 @dataclass(frozen=True)
@@ -80,19 +84,27 @@ def _from_files(path: Path, fields: Fields) -> list[Document]:
 def _files(path: Path) -> list[Path]:
     try:
         if path.is_dir():
-            found = sorted(file for file in path.rglob("*") if file.suffix.lower() in KINDS and file.is_file())
+            found = sorted(file for file in _below(path) if file.suffix.lower() in KINDS and file.is_file())
         else:
             path.stat()
             found = [path]
     except OSError as error:
-        raise DataError(
-            f"{path}: {error.strerror}. Make texts with `hpo make-data language_modeling --out {path}`."
-        ) from error
+        raise unreadable(Path(error.filename or path), error, "language_modeling", path) from error
     wrong = [file for file in found if file.suffix.lower() not in KINDS]
     if wrong or not found:
         what = f"it is {path.suffix or 'without an ending'}" if wrong else "the folder has none"
         raise DataError(f"{path}: texts are files that end in {', '.join(KINDS)}; {what}.")
     return found
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    """Every file in it, however deep. ``Path.rglob`` would pass over a folder that may not be read without a word."""
+
+    def refuse(error: OSError) -> None:
+        raise error
+
+    for place, _, names in os.walk(folder, onerror=refuse):
+        yield from (Path(place) / name for name in names)
 
 
 def stream(path: Path, text_column: str, target_column: str | None = None) -> Iterator[Document]:
@@ -112,7 +124,7 @@ def stream(path: Path, text_column: str, target_column: str | None = None) -> It
             if text is None:
                 raise DataError(
                     f"{file}: every row needs a text that is not empty in {text_column!r}; {place} has "
-                    f"{row[text_column]!r:.40}. Mend or drop it."
+                    f"{_shown(row[text_column])}. Mend or drop it."
                 )
             yield Document(_id(file, place, row), text, target=target if target_column else None)
 
@@ -130,7 +142,7 @@ def _rows(file: Path, text_column: str, texts: Sequence[str]) -> Iterator[tuple[
     kind = file.suffix.lower()
     try:
         if kind in (".txt", ".md"):
-            blocks = file.read_text(encoding="utf-8").split("\n\n")
+            blocks = file.read_text(encoding=_ENCODING).split("\n\n")
             yield from ((f"block {i}", {text_column: block}) for i, block in enumerate(blocks, 1) if block.strip())
         elif kind in (".jsonl", ".json"):
             yield from _json_rows(file)
@@ -144,7 +156,7 @@ def _rows(file: Path, text_column: str, texts: Sequence[str]) -> Iterator[tuple[
 
 def _json_rows(file: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Lines one at a time; of an array all at once."""
-    with file.open(encoding="utf-8") as lines:
+    with file.open(encoding=_ENCODING) as lines:
         is_array = next((line for line in lines if line.strip()), "").lstrip().startswith("[")
         lines.seek(0)
         rows = (
@@ -159,10 +171,13 @@ def _json_rows(file: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
 
 
 def _json_array(file: Path) -> Iterator[tuple[str, Any]]:
+    text = file.read_text(encoding=_ENCODING)
     try:
-        rows = json.loads(file.read_text(encoding="utf-8"))
+        rows = json.loads(text)
     except json.JSONDecodeError as error:
         raise DataError(f"{file}: line {error.lineno} is no JSON: {error.msg}.") from error
+    except (ValueError, RecursionError) as error:  # a number or a nesting beyond all bounds
+        raise DataError(f"{file} cannot be read as JSON: {error}.") from error
     return ((f"row {i}", row) for i, row in enumerate(rows, 1))
 
 
@@ -171,6 +186,8 @@ def _json_line(file: Path, number: int, line: str) -> Any:
         return json.loads(line)
     except json.JSONDecodeError as error:
         raise DataError(f"{file}: line {number} is no JSON: {error.msg}.") from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{file}: line {number} cannot be read as JSON: {error}.") from error
 
 
 def _table_rows(file: Path, kind: str, texts: Sequence[str]) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -191,7 +208,8 @@ def _table_rows(file: Path, kind: str, texts: Sequence[str]) -> Iterator[tuple[s
         rows = (row for batch in batches for row in batch.to_pylist())
         yield from ((f"row {i}", row) for i, row in enumerate(rows, 1))
     except pa.ArrowException as error:
-        raise DataError(f"{file} cannot be read as {kind[1:]}: {' '.join(str(error).split())[:200]}.") from error
+        reason = " ".join(str(error).split())[:200].rstrip(".")
+        raise DataError(f"{file} cannot be read as {kind[1:]}: {reason}.") from error
 
 
 def _from_hub(fields: Fields) -> list[Document]:
@@ -234,12 +252,13 @@ def _documents(
         values = {name: _text(row[column], name) for name, column in columns.items()}
         wrong = [name for name, value in values.items() if value is None]
         if wrong:
-            bad.append(f"{place} ({columns[wrong[0]]}: {row[columns[wrong[0]]]!r:.40})")
+            bad.append(f"{place} ({columns[wrong[0]]}: {_shown(row[columns[wrong[0]]])})")
             continue
         found.append(Document(id=_id(file, place, row), **values))  # type: ignore[arg-type]
     if bad:
+        also = " (a label may be a whole number)" if "label" in columns else ""
         raise DataError(
-            f"{file}: every row needs a text that is not empty in {' and '.join(columns.values())}; "
+            f"{file}: every row needs a text that is not empty in {' and '.join(columns.values())}{also}; "
             f"{len(bad)} have none: {listed(bad)}. Mend or drop them."
         )
     if not found and wanted > 0:
@@ -251,4 +270,9 @@ def _text(value: Any, name: str) -> str | None:
     """``value`` as a text; None where it is none. A label may be a whole number."""
     if name == "label" and isinstance(value, int) and not isinstance(value, bool):
         return str(value)
-    return value if isinstance(value, str) and value.strip() else None
+    return value if isinstance(value, str) and value.strip() and not _HALF.search(value) else None
+
+
+def _shown(value: Any) -> str:
+    half = _HALF.search(value) if isinstance(value, str) else None
+    return f"half a character, {half.group()!r}" if half else f"{value!r:.40}"

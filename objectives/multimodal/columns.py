@@ -142,6 +142,11 @@ def _names(path: Path, name: str, column: Any) -> np.ndarray:
 def _cube_rows(rows: Rows, column: Any) -> np.ndarray:
     import pyarrow as pa
 
+    if pa.types.is_floating(column.type):  # so pandas keeps whole numbers of which one is missing
+        values = column.to_numpy(zero_copy_only=False)
+        missing, whole = np.isnan(values), (values == np.trunc(values)) & (np.abs(values) < 2**53)
+        rows.refuse(~missing & ~whole, "cube_row must be a whole number or null", values)
+        column = pa.array(values, mask=missing).cast(pa.int64())
     if not (pa.types.is_integer(column.type) or pa.types.is_null(column.type)):
         raise DataError(f"{rows.path}: cube_row must hold whole numbers or null; it holds {column.type}.")
     found = np.array([-1 if row is None else row for row in column.to_pylist()], dtype=np.int64)

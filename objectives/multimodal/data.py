@@ -88,7 +88,7 @@ def split(planets: Planets, data_seed: int, fold: tuple[int, int] | None = None)
     Raises:
         DataError: there are too few planets, or there is no such fold.
     """
-    train, validation, test = grouped_split(planets.ids, planets.labels, SHARES, data_seed)
+    train, validation, test = grouped_split(planets.ids, planets.labels, SHARES, data_seed, "planets")
     if fold is not None:
         rest = np.concatenate([train, validation])
         seed = derive_seed(data_seed, "folds")

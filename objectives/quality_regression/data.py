@@ -17,7 +17,7 @@ import numpy as np
 from hpo.errors import DataError
 from hpo.evaluation.splits import fold_rows, grouped_split
 from hpo.trial import derive_seed
-from objectives.given import is_whole, known_fields, require
+from objectives.given import is_whole, known_fields, require, unreadable
 from objectives.quality_regression import formats
 
 TYPES = ("simple", "text", "gradient", "complex")
@@ -81,9 +81,7 @@ def load(data: Mapping[str, Any]) -> Records:
     try:
         state = path.stat()
     except OSError as error:
-        raise DataError(
-            f"{path}: {error.strerror}. Make one with `hpo make-data quality_regression --out {path}`."
-        ) from error
+        raise unreadable(path, error, "quality_regression", path) from error
     records = _read(path.absolute(), state.st_mtime_ns, state.st_size)
     if len(records) < least:
         raise DataError(
@@ -104,7 +102,7 @@ def split(records: Records, data_seed: int, fold: tuple[int, int] | None = None)
     """
     shares = (1 - TEST_SHARE - VALIDATION_SHARE, VALIDATION_SHARE, TEST_SHARE)
     ids, types = records.logo_ids, records.logo_types
-    train, validation, test = grouped_split(ids, types, shares, data_seed)
+    train, validation, test = grouped_split(ids, types, shares, data_seed, "logos")
     if fold is not None:
         rest = np.concatenate([train, validation])
         train, validation = fold_rows(rest, ids, types, fold, derive_seed(data_seed, "folds"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ def read(path: Path) -> tuple[Columns, str]:
     Raises:
         DataError: neither Parquet nor npz, or damaged.
     """
+    if path.suffix.lower() == ".csv":
+        raise DataError(f"{path}: records to learn from are a Parquet or npz file; a CSV is for `hpo predict` alone.")
     with _explained(path):
         return _npz(path) if path.suffix.lower() == ".npz" else _parquet(path)
 
@@ -93,6 +96,8 @@ def _csv_parts(path: Path, lengths: Mapping[str, int], size: int) -> Iterator[Co
 
     with csv.open_csv(path) as file:
         there = file.schema.names
+    if len(there) == 1:
+        raise DataError(f"{path}: its header is a single column; in a CSV commas stand between the columns.")
     wide = {name: [f"{name}_{i}" for i in range(length)] or [name] for name, length in lengths.items()}
     names = _there(path, {one: lengths[name] for name, group in wide.items() for one in group}, there)
     types = {one: pa.float32() if lengths[name] else pa.string() for name, group in wide.items() for one in group}
@@ -109,9 +114,13 @@ def _csv_parts(path: Path, lengths: Mapping[str, int], size: int) -> Iterator[Co
 
 def _there(path: Path, lengths: Mapping[str, int], there: Sequence[str]) -> list[str]:
     """The columns that are to be read."""
-    missing = [name for name, length in lengths.items() if length and name not in there]
+    found = Counter(there)
+    missing = [name for name, length in lengths.items() if length and name not in found]
     if missing:
         raise DataError(f"{path}: missing {listed(missing)}.")
+    twice = [name for name in lengths if found[name] > 1]
+    if twice:
+        raise DataError(f"{path}: more than one column is called {listed(twice)}; which is meant cannot be known.")
     return [name for name in lengths if name in there]
 
 
@@ -130,6 +139,9 @@ def _npz(path: Path) -> tuple[Columns, str]:
     with np.load(path, allow_pickle=False) as file:
         columns = {name: file[name] for name in COLUMNS if name in file}
         note = str(file["hpo"]) if "hpo" in file else None
+    for name, column in columns.items():
+        if column.ndim == 0:
+            raise DataError(f"{path}: {name} must have a row for each record; it is a single value.")
     lengths = {name: len(column) for name, column in columns.items()}
     if len(set(lengths.values())) > 1:
         raise DataError(f"{path}: all columns must be equally long; got {lengths}.")
@@ -208,6 +220,9 @@ class Rows:
 
     def _float32(self, name: str, values: np.ndarray) -> np.ndarray:
         try:
-            return np.array(values, dtype=np.float32)
+            if values.dtype.kind == "c":
+                raise TypeError(f"they are {values.dtype}")
+            with np.errstate(over="ignore"):  # becomes an infinity, for the caller to refuse
+                return np.array(values, dtype=np.float32)
         except (TypeError, ValueError) as error:
-            raise DataError(f"{self.path}: {name} must hold numbers; it holds {values.dtype}.") from error
+            raise DataError(f"{self.path}: {name} must hold numbers: {error}.") from error

@@ -17,6 +17,7 @@ import numpy as np
 from hpo.errors import DataError
 from hpo.evaluation.splits import fold_rows, grouped_split
 from hpo.trial import derive_seed
+from objectives.given import unreadable
 from objectives.rf_localization import labels, maker, recordings
 from objectives.rf_localization.fields import Fields, checked
 
@@ -100,7 +101,7 @@ def split(events: Events, fields: Fields, data_seed: int, fold: tuple[int, int] 
         DataError: there are too few sessions, or there is no such fold.
     """
     strata = events.regions if fields.stratify else np.zeros(len(events), dtype=int)
-    train, validation, test = grouped_split(events.sessions, strata, SHARES, data_seed)
+    train, validation, test = grouped_split(events.sessions, strata, SHARES, data_seed, "sessions")
     if fold is not None:
         rest = np.concatenate([train, validation])
         train, validation = fold_rows(rest, events.sessions, strata, fold, derive_seed(data_seed, "folds"))
@@ -117,9 +118,7 @@ def _changed_ns(path: Path) -> int:
     try:
         return path.stat().st_mtime_ns
     except OSError as error:
-        raise DataError(
-            f"{path}: {error.strerror}. Make records with `hpo make-data rf_localization --out FOLDER`."
-        ) from error
+        raise unreadable(path, error, "rf_localization", "FOLDER") from error
 
 
 @lru_cache(maxsize=4)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from hpo.errors import DataError
+from objectives.given import unreadable
 from objectives.offenders import offenders
 
 TEXTS = ("file", "receiver_id", "session_id", "time")
@@ -62,9 +63,7 @@ def from_file(path: Path, texts: tuple[str, ...] = TEXTS, numbers: tuple[str, ..
         # (github.com/apache/arrow/issues/34314).
         table = pyarrow.csv.read_csv(str(path)) if is_csv else pyarrow.parquet.ParquetFile(str(path)).read()
     except OSError as error:
-        raise DataError(
-            f"{path}: {error.strerror or error}. Make records with `hpo make-data rf_localization --out FOLDER`."
-        ) from error
+        raise unreadable(path, error, "rf_localization", "FOLDER") from error
     except Exception as error:  # pyarrow has a dozen ways to say it
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(f"{path} cannot be read as a {'CSV' if is_csv else 'Parquet'} file: {reason}") from error

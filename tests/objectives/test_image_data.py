@@ -16,7 +16,7 @@ from objectives.image_classification import OBJECTIVE, index
 from objectives.image_classification.broken import FAULTS
 from objectives.image_classification.data import load, split
 from objectives.image_classification.listing import list_images
-from objectives.image_classification.pictures import judge, read, square
+from objectives.image_classification.pictures import Verdict, judge, read, square
 
 
 @pytest.fixture(autouse=True)
@@ -279,6 +279,14 @@ def test_a_file_is_decoded_once_until_it_changes(folder: Path, monkeypatch: pyte
     assert decoded == ["07.png"]
 
 
+def test_a_file_that_could_not_be_opened_is_tried_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = list_images(folder).files
+    with monkeypatch.context() as without_permission:
+        without_permission.setattr(index, "judge", lambda path: Verdict("cannot be opened: ...", "cannot be opened"))
+        assert all(verdict.fault for verdict in index.verdicts(folder, files))
+    assert not any(verdict.fault for verdict in index.verdicts(folder, files))
+
+
 def test_many_files_are_decoded_in_other_processes_with_the_same_verdicts(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -343,6 +351,14 @@ def test_a_folder_of_one_class_or_none_is_refused(tmp_path_factory: pytest.TempP
         load(data(tmp_path_factory.mktemp("empty")))
     with pytest.raises(DataError, match="it has the folder 'set' alone"):
         load(data(folder.parent))
+
+
+def test_names_that_are_no_text_are_refused_and_counted(folder: Path) -> None:
+    noise(3).save(folder / "cat" / "a.png")
+    for name in (b"Stra\xdfe.png", b"V\xf6gel.png"):
+        (folder / "cat" / os.fsdecode(name)).write_bytes((folder / "cat" / "a.png").read_bytes())
+    with pytest.raises(DataError, match=r"cat: names must be UTF-8; 2 of 43 are not: Stra\\xdfe.png, V\\xf6gel.png"):
+        load(data(folder))
 
 
 def test_a_class_with_too_few_different_images_is_refused_by_name(folder: Path) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import errno
 import json
+import os
 import random
 from pathlib import Path
 from typing import Any
@@ -82,12 +84,55 @@ def test_a_data_set_that_cannot_be_had_is_one_error(monkeypatch: pytest.MonkeyPa
 # Refusals
 
 
+@pytest.mark.parametrize("name", ["a.txt", "a.jsonl", "a.json"])
+def test_a_mark_before_the_text_is_no_part_of_it(name: str, tmp_path: Path) -> None:
+    found = rows()
+    text = {
+        "a.txt": "\n\n".join(row["text"] for row in found),
+        "a.jsonl": "\n".join(map(json.dumps, found)),
+        "a.json": json.dumps(found),
+    }[name]
+    (tmp_path / name).write_text(text, encoding="utf-8-sig")
+    assert [document.text for document in read(Fields(path=str(tmp_path / name)))] == [row["text"] for row in found]
+
+
 @pytest.mark.parametrize("name", ["nothing-here", "empty", "a.docx"])
 def test_a_path_that_holds_no_texts_is_refused(name: str, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "a.docx").touch()
     with pytest.raises(DataError, match=name):
         read(Fields(path=str(tmp_path / name)))
+
+
+def test_a_folder_without_permission_is_told_and_not_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines(tmp_path / "a.jsonl", rows())
+    (tmp_path / "closed").mkdir()
+    scandir = os.scandir
+
+    def guarded(path: Any) -> Any:
+        if Path(path).name == "closed":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", guarded)
+    with pytest.raises(DataError, match=r"closed: Permission denied\. Choose one that you may read"):
+        read(Fields(path=str(tmp_path)))
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (json.dumps({"text": "cut in two: \ud83d"}), r"1 have none: line 1 \(text: half a character, '\\ud83d'\)"),
+        ("[" * 100_000, "cannot be read as JSON: maximum recursion depth"),
+        ('{"text": ' + "9" * 5_000 + "}", "line 1 cannot be read as JSON: .* integer string conversion"),
+    ],
+)
+def test_json_that_is_out_of_bounds_is_refused(line: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text(line + "\n")
+    with pytest.raises(DataError, match=said):
+        read(Fields(path=str(tmp_path / "a.jsonl")))
 
 
 @pytest.mark.parametrize(

@@ -310,7 +310,7 @@ GOOD = [{"text": f"some words {WORDS[i]}", "label": i % 2, "target": "x"} for i 
         ("t.txt", b"\xff\xfe\x00", {}, "must be UTF-8; the byte at 0"),
         ("t.jsonl", "\n".join(map(json.dumps, GOOD)), {"max_length": "long"}, "max_length must be a whole number"),
         ("t.jsonl", "\n".join(map(json.dumps, GOOD)), {"task": "poetry"}, "task must be one of"),
-        ("t.jsonl", "\n".join(map(json.dumps, GOOD)), {"model": "gpt9"}, "model 'gpt9' cannot be had"),
+        ("t.jsonl", "\n".join(map(json.dumps, GOOD)), {"model": "gpt2-tinny"}, "Did you mean 'gpt2-tiny'"),
         ("t.jsonl", "\n".join(map(json.dumps, GOOD)), {"weights": "w.bin"}, "weights must be 'pretrained' or a file"),
         ("t.jsonl", "\n".join(map(json.dumps, GOOD)), {"weights": "pretrained"}, "the preset gpt2-tiny has no"),
         ("t.jsonl", "\n".join(map(json.dumps, GOOD)), {"min_tokens": 60}, "no train text has 60 tokens"),

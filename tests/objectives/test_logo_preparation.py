@@ -97,6 +97,13 @@ def test_a_csv_without_some_columns_and_a_file_that_is_none_are_refused(tmp_path
     (tmp_path / "a.csv").write_text("logo_id,settings_0\nx,1\n")
     with pytest.raises(DataError, match=r"missing features_0, features_1, .* and 2050 more"):
         list(FOUND.read(tmp_path / "a.csv", 8))
+    (tmp_path / "a.csv").write_text("logo_id;features_0\nx;1\n")
+    with pytest.raises(DataError, match="header is a single column"):
+        list(FOUND.read(tmp_path / "a.csv", 8))
+    names = [f"features_{i}" for i in range(2048)] + [f"settings_{i}" for i in range(8)] + ["settings_3"]
+    (tmp_path / "a.csv").write_text(f"{','.join(names)}\n{','.join(['0.5'] * len(names))}\n")
+    with pytest.raises(DataError, match="more than one column is called settings_3"):
+        list(FOUND.read(tmp_path / "a.csv", 8))
     for suffix in (".parquet", ".npz", ".csv"):
         (tmp_path / f"b{suffix}").write_bytes(b"\xff\x00nothing of the kind\x00")
         with pytest.raises(DataError, match=f"b{suffix}"):

@@ -68,6 +68,14 @@ def test_what_is_read_is_what_was_written(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+def test_cube_rows_may_be_floats_as_pandas_makes_them_where_one_is_missing(tmp_path: Path) -> None:
+    rows = table()
+    rows["cube_row"] = [None if i == 5 else float("nan") if i == 6 else float(i) for i in range(20)]
+    found = load(checked(folder(tmp_path / "a", rows)))
+    assert (~found.present("cube")).nonzero()[0].tolist() == [5, 6]
+    assert found.cube_rows[:7].tolist() == [0, 1, 2, 3, 4, -1, -1]
+
+
 def test_a_sample_is_dense_padded_and_masked(tmp_path: Path) -> None:
     rows, stored = table(), cubes()
     rows["nodes"][1], rows["edges"][1] = [[5.0, 6.0], [7.0, 8.0]], [[1, 0], [1, 1], [1, 0]]
@@ -176,6 +184,7 @@ REFUSED: list[tuple[Callable[[Rows], Any], str]] = [
     (lambda rows: rows.update(edges=[[[0.5, 1.0]]] * 20), "edges must be whole numbers"),
     (set_to("cube_row", 4, -1), "cube_row must be 0 or more; 1 of 20"),
     (set_to("cube_row", 4, 20), r"cube_row must be in \[0, 20\).*row 4 \(planet p4\): 20"),
+    (set_to("cube_row", 4, 3.5), r"cube_row must be a whole number or null; 1 of 20 .* row 4 \(planet p4\): 3.5"),
     (lambda rows: rows.update(cube_row=["a"] * 20), "cube_row must hold whole numbers or null; it holds string"),
     (set_to("cube_row", 4, 3), "a cube must belong to one planet; 1 of 20"),
     (nothing_left, r"every observation needs a text, a graph or a cube; 2 of 20.*row 2 \(planet p2\), row 9"),

@@ -5,10 +5,8 @@ from __future__ import annotations
 import errno
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from itertools import combinations
 from pathlib import Path
 
@@ -28,6 +26,19 @@ from objectives.multimodal import maker
 maker.CHUNK = 4
 maker.make(sys.argv[1], 3, records=60, nodes=8, observations=4, progress=False)
 """
+# Put before it: a run that says when it has written one part and waits within the next, between cubes and table.
+HELD = """
+import time
+from objectives.multimodal import maker
+write, tables = maker._write_table, []
+def held(path, rows):
+    tables.append(path)
+    if len(tables) == 2:
+        print("held", flush=True)
+        time.sleep(600)
+    write(path, rows)
+maker._write_table = held
+"""
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -44,14 +55,12 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_killed_run_goes_on_and_gives_the_same_bytes(whole: Path, tmp_path: Path) -> None:
     out = tmp_path / "planets"
-    process = subprocess.Popen([sys.executable, "-c", RUN, str(out)])
+    with subprocess.Popen([sys.executable, "-c", HELD + RUN, str(out)], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None and process.stdout.readline() == "held\n"
+        process.kill()
     parts = tmp_path / "planets.parts"
-    end = time.monotonic() + 30
-    while not list(parts.glob(f"*-{TABLE}")) and time.monotonic() < end:
-        time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert not out.exists(), "the run was over before it could be killed"
+    assert not out.exists()
+    assert (len(list(parts.glob(f"*-{TABLE}"))), len(list(parts.glob(f"*-{CUBES}")))) == (1, 2)
     subprocess.run([sys.executable, "-c", RUN, str(out)], check=True)
     assert files(out) == files(whole)
     assert not parts.exists()

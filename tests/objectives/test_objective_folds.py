@@ -118,7 +118,8 @@ def test_a_folds_metrics_are_those_of_its_own_rows_and_groups(data: dict[str, An
 
 
 def test_folds_that_there_are_not_are_refused(data: dict[str, Any]) -> None:
-    for fold, message in {(5, 5): "the last 4; got 5", (0, 1): "at least 2 folds", (0, 400): "too few to fill"}.items():
+    refused = {(5, 5): "the last 4; got 5", (0, 1): "at least 2 folds", (0, 400): "too few different groups"}
+    for fold, message in refused.items():
         with pytest.raises(DataError, match=message):
             OBJECTIVE().task(job("quality_regression", data, fold))
 

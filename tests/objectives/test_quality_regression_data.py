@@ -130,7 +130,7 @@ def text_features(table: Columns) -> None:
         (no_ssim, r"missing logo_id, ssim"),
         (missing_ssim, r"ssim must be in \[0, 1\]; 1 of 100 .* row 0"),
         (no_ids, r"logo_id must not be empty; 1 of 100 .* row 6"),
-        (text_ssim, r"ssim must hold numbers"),
+        (text_ssim, r"ssim must hold numbers: could not convert string to float: 'good'"),
         (text_features, r"features must be a list of 2048 numbers; it is string"),
     ],
 )
@@ -156,12 +156,18 @@ def test_files_that_are_not_data_are_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "object.npz", logo_id=np.array([{"a": 1}], dtype=object))
     np.savez(tmp_path / "flat.npz", **{**{k: np.array(v) for k, v in columns().items()}, "features": np.zeros(100)})
     np.savez(tmp_path / "uneven.npz", ssim=np.zeros(3), logo_id=np.zeros(4))
+    np.savez(tmp_path / "single.npz", ssim=np.float32(0.5), logo_id=np.zeros(4))
+    np.savez(tmp_path / "complex.npz", **{**{k: np.array(v) for k, v in columns().items()}, "ssim": np.full(100, 0.5j)})
+    (tmp_path / "a.csv").write_text("logo_id,ssim\na,0.5\n")
     for name, message in {
         "a.parquet": "cannot be read as a Parquet file",
         "a.npz": "cannot be read as an npz file",
         "object.npz": "cannot be read as an npz file",
         "flat.npz": r"features must have shape \(records, 2048\); got \(100,\)",
         "uneven.npz": "equally long",
+        "single.npz": "ssim must have a row for each record; it is a single value",
+        "complex.npz": "ssim must hold numbers: they are complex128",
+        "a.csv": "records to learn from are a Parquet or npz file; a CSV is for `hpo predict` alone",
         "none.parquet": "No such file.*make-data",
         ".": "cannot be read as a Parquet file",
     }.items():
