@@ -34,16 +34,34 @@ def write(path: Path, fill: Callable[[Path], object], *, keep: Path | None = Non
     try:
         fill(temporary)
         if sync:
-            _sync(temporary)
+            sync_file(temporary)
         if keep is not None and path.exists():
             path.replace(keep)
         temporary.replace(path)
         if sync:
-            _sync_folder(path.parent)
+            sync_folder(path.parent)
     except BaseException:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise
+
+
+def sync_file(path: Path) -> None:
+    """Make a file survive a power cut, but for its name, which is its folder's."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder survive a power cut, where the file system can."""
+    try:
+        sync_file(folder)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):  # one that syncs files alone
+            raise
 
 
 def copy(source: Path, path: Path, *, keep: Path | None = None) -> None:
@@ -102,19 +120,3 @@ def _is_another_process(pid: int) -> bool:
     except PermissionError:
         pass
     return True
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _sync_folder(folder: Path) -> None:
-    try:
-        _sync(folder)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):  # a file system that syncs files alone
-            raise

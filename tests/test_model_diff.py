@@ -315,7 +315,7 @@ def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:
     old = values(tmp_path / "a", np.zeros(SAMPLES))
     with pytest.raises(UserError, match="do the same"):
         diff(old, values(tmp_path / "b", np.zeros(SAMPLES), objective="digits"))
-    with pytest.raises(UserError, match=r"test_r2.* only test_loss"):
+    with pytest.raises(UserError, match=r"test_r2.* it has test_loss"):
         diff(old, bundle(tmp_path / "c", goal=MainGoal(metric="test_r2", direction=MORE)))
     with pytest.raises(BundleError, match="what code runs"):
         diff(old, old, import_from=old.folder / "formats")

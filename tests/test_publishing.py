@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,10 @@ import pytest
 from typer.testing import CliRunner
 
 import cli
-from hpo import places, service
+from hpo import places, printing, service
 from hpo.errors import BundleError, StorageError, UnknownName, UserError, WorkError
 from hpo.export.manifest import FormatEntry
+from hpo.places import Folder
 from hpo.service.registry.publishing import Published
 from storage.database import Database
 from storage.registry import Registry
@@ -165,7 +167,7 @@ def test_names_that_no_model_can_have(sqlite_url: str, place: Path, plain: Path,
     assert not place.exists()
 
 
-@pytest.mark.parametrize("label", ["v1", "1", "1.2", "v1.2.0", "", "a b", "--x", "a@b"])
+@pytest.mark.parametrize("label", ["v1", "1", "1.2", "v1.2.0", "V1.2.0", "", "a b", "--x", "a@b"])
 def test_labels_that_cannot_be(sqlite_url: str, place: Path, plain: Path, label: str) -> None:
     with pytest.raises(UserError, match="label"):
         publish(sqlite_url, plain, labels=[label])
@@ -185,6 +187,7 @@ def test_labels_that_cannot_be(sqlite_url: str, place: Path, plain: Path, label:
         ({"allowed_fall": float("nan")}, "--allowed-fall is a share of at least 0"),
         ({"place": "ftp://x"}, "must be an absolute path or s3://BUCKET/PREFIX; got 'ftp://x'"),
         ({"place": "s3://me:secret@bucket/x"}, "credentials do not belong into the address"),
+        ({"place": "s3://bucket/x?key=secret"}, "not key"),
     ],
 )
 def test_options_that_cannot_be(sqlite_url: str, plain: Path, options: dict[str, Any], rule: str) -> None:
@@ -347,6 +350,9 @@ def test_references_that_name_nothing(sqlite_url: str, place: Path, plain: Path)
     }.items():
         with pytest.raises(UserError, match=re.escape(told)), service.opened(sqlite_url, reference):
             pass
+    service.label_version(sqlite_url, "logo", "1.0.0", "vnext")  # a number may lack its v, a label may not
+    with pytest.raises(UnknownName, match="Unknown version or label of logo 'next'"):
+        service.show_version(sqlite_url, "logo@next")
 
 
 def test_without_a_database_a_reference_can_only_be_a_folder(tmp_path: Path) -> None:
@@ -420,6 +426,16 @@ def test_show_says_where_a_version_comes_from(sqlite_url: str, place: Path, tmp_
     assert (listed["reference"], listed["labels"]) == ("logo@v1.0.0", ["latest"])
 
 
+def test_a_figure_without_an_interval_is_shown(
+    sqlite_url: str, place: Path, plain: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    publish(sqlite_url, plain)
+    shown = service.show_version(sqlite_url, "logo")
+    none = {"test_rmse": {"low": None, "high": None, "level": 0.95, "resamples": 0}}  # as of a single recording
+    printing.show_version(replace(shown, metrics={"shipped": {"test_rmse": 0.1}, "intervals": none}), False)
+    assert re.search(r"^test_rmse +0\.1 +–$", capsys.readouterr().out, re.MULTILINE)
+
+
 # Who else is told
 
 
@@ -430,11 +446,12 @@ def test_mlflow_keeps_the_version_and_its_labels(sqlite_url: str, place: Path, t
     made = bundles.make(tmp_path / "b", study=f"{bundles.STUDY}tracking: {{name: mlflow, uri: '{uri}'}}\n")
     assert publish(sqlite_url, made.folder, labels=["staging"]).warnings == []
     assert service.label_version(sqlite_url, "logo", "v1.0.0", "production").warnings == []
+    assert service.label_version(sqlite_url, "logo", "v1.0.0", "staging", remove=True).warnings == []
     from mlflow import MlflowClient
 
     (kept,) = MlflowClient(uri).search_model_versions("name = 'logo'")
     assert kept.tags["hpo.model_version"] == "v1.0.0" and kept.source.startswith(str(place))
-    assert set(MlflowClient(uri).get_registered_model("logo").aliases) == {"hpo-latest", "staging", "production"}
+    assert set(MlflowClient(uri).get_registered_model("logo").aliases) == {"hpo-latest", "production"}
 
 
 @pytest.mark.slow
@@ -534,6 +551,14 @@ def test_what_dead_publishings_left_is_taken_away_after_a_day(sqlite_url: str, p
     assert published.left_overs == [str(place / "logo" / "v1.0.0-dead")]
     kept = {"v1.0.0-young", "v1.0.0-young.publishing", "v1.0.0-theirs", "v1.0.0-theirs.publishing"}
     assert {path.name for path in (place / "logo").iterdir()} == {*kept, Path(published.version.place).name}
+
+
+def test_a_publisher_that_ends_meanwhile_is_none_of_ours(
+    sqlite_url: str, place: Path, plain: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Folder, "names", lambda folder: ["v1.0.0-gone.publishing"])  # gone since it was listed
+    published = publish(sqlite_url, plain)
+    assert (published.left_overs, published.warnings) == ([], [])
 
 
 def test_a_version_that_only_its_mark_outlived_is_kept(sqlite_url: str, place: Path, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from hpo import durable
 from hpo.errors import BundleError
 from hpo.export.example import FILE as EXAMPLE
 from hpo.export.manifest import VERSION, Manifest
@@ -104,7 +105,7 @@ class ModelBundle:
         if not path.is_dir():
             raise BundleError(f"A bundle is a folder; there is none at {path}.")
         sums = read_checksums(path)
-        for name in (*REQUIRED, *sums):
+        for name in dict.fromkeys((*REQUIRED, *sums)):
             _check_file(path, name, sums)
         for name in _files(path):
             if name != CHECKSUMS and name not in sums:
@@ -163,16 +164,16 @@ def _move(staged: Path, path: Path, old: Path) -> None:
         if old.exists():
             os.rename(old, path)
         raise
-    _sync(path.parent)
+    durable.sync_folder(path.parent)
 
 
 def _seal(folder: Path) -> None:
     lines = []
     for name in _files(folder):
-        _sync(folder / name)
+        durable.sync_file(folder / name)
         lines.append(f"{_sha256(folder / name)}  {name}\n")
     (folder / CHECKSUMS).write_text("".join(lines), "utf-8", newline="\n")
-    _sync(folder / CHECKSUMS)
+    durable.sync_file(folder / CHECKSUMS)
 
 
 def read_checksums(path: Path) -> dict[str, str]:
@@ -244,15 +245,6 @@ def _walk(root: Path, folder: Path) -> Iterator[str]:
 def _sha256(file: Path) -> str:
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    """Make a file, or a folder's list of names, survive a power cut."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _broken(path: Path, name: str, what: str) -> BundleError:

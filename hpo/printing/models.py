@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from hpo.evaluation.groups import split_by_group
 from hpo.printing.shipping import gate_rows, short
-from hpo.printing.tables import Row, print_json, printable, show
+from hpo.printing.tables import Row, interval_text, print_json, printable, show
 
 if TYPE_CHECKING:
     from hpo.export.bundle import ModelBundle
@@ -172,9 +172,9 @@ def _figure_rows(manifest: Manifest, metrics: Mapping[str, Any]) -> list[Row]:
     main = manifest.goal.metric if manifest.goal else None
     rows = []
     for name in sorted(overall, key=lambda name: name != main):
-        sure = intervals.get(name)
-        interval = None if sure is None else f"{sure['low']:.4g} to {sure['high']:.4g}"
-        rows.append({"metric": name, "value": shipped[name], "95 % interval": interval})
+        sure = intervals.get(name) or {}
+        told = interval_text(sure.get("low"), sure.get("high"))
+        rows.append({"metric": name, "value": shipped[name], "95 % interval": told})
     return rows
 
 

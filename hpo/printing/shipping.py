@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hpo.evaluation.groups import split_by_group
-from hpo.printing.tables import Row, first_line, print_json, show
+from hpo.printing.tables import Row, first_line, interval_text, print_json, show
 from hpo.trial import TrialState
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def _against_baselines(retrained: Retrained, names: Sequence[str]) -> list[Row]:
         if retrained.intervals:
             row["ships"] = retrained.shipped.metrics.get(name)
             sure = retrained.intervals.get(name)
-            row["95 % interval"] = None if sure is None else f"{sure.low:.4g} to {sure.high:.4g}"
+            row["95 % interval"] = None if sure is None else interval_text(sure.low, sure.high)
         row |= {"mean": spread.mean, "std": spread.std}
         row.update({baseline: metrics.get(name) for baseline, metrics in retrained.baselines.items()})
         rows.append(row)

@@ -151,7 +151,8 @@ def get_trial(found: Snapshot, number: int) -> TrialRecord:
         UserError: there is no such trial.
     """
     if not 0 <= number < len(found.trials):
-        raise UserError(f"Study {found.study.name!r} has trials 0 to {len(found.trials) - 1}; there is no {number}.")
+        known = f"trials 0 to {len(found.trials) - 1}" if found.trials else "no trials yet"
+        raise UserError(f"Study {found.study.name!r} has {known}; there is no {number}.")
     return found.trials[number]
 
 

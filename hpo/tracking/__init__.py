@@ -92,8 +92,10 @@ def listeners(wanted: Sequence[Named], studies: Studies, study: StoredStudy) -> 
     return [_listen(named, studies, study) for named in wanted]
 
 
-def register(wanted: Sequence[Named], version: VersionRecord, labels: Sequence[str] = ()) -> list[str]:
-    """Tell the trackers that keep models of a published version, or of labels that came to it.
+def register(
+    wanted: Sequence[Named], version: VersionRecord, labels: Sequence[str] = (), gone: Sequence[str] = ()
+) -> list[str]:
+    """Tell the trackers that keep models of a published version, or of labels that came to it or were taken away.
 
     Safe to repeat. Returns a line for each that could not take it, which is never an error.
     """
@@ -104,7 +106,7 @@ def register(wanted: Sequence[Named], version: VersionRecord, labels: Sequence[s
             continue
         try:
             _require_package(named.name)
-            cast(Registers, module).register(chosen, version, labels)
+            cast(Registers, module).register(chosen, version, labels, gone)
         except (Exception, SystemExit) as error:  # whatever a library does, the version stands
             line = one_line(error, chosen.hide)
             failed.append(f"{module.TITLE} has not been told of {version.reference}: {line}.")

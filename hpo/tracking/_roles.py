@@ -71,5 +71,7 @@ class TrackerModule(Protocol):
 class Registers(Protocol):
     """A tracker that keeps published models beside runs."""
 
-    def register(self, options: TrackerOptions, version: VersionRecord, labels: Sequence[str]) -> None:
-        """Let the version stand there, once whatever happens, with these labels on it."""
+    def register(
+        self, options: TrackerOptions, version: VersionRecord, labels: Sequence[str], gone: Sequence[str]
+    ) -> None:
+        """Let the version stand there, once whatever happens, with these labels on it, and without those ``gone``."""

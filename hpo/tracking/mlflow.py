@@ -184,7 +184,7 @@ class Run:
             self._client.log_batch(self._id, metrics=some)
 
 
-def register(options: Options, version: VersionRecord, labels: Sequence[str]) -> None:
+def register(options: Options, version: VersionRecord, labels: Sequence[str], gone: Sequence[str]) -> None:
     """The version in MLflow's model registry, with an alias for each label; found again by the bundle's digest.
 
     Its source is the version's place, its run the one of the retraining that it shipped, where that is known.
@@ -204,6 +204,10 @@ def register(options: Options, version: VersionRecord, labels: Sequence[str]) ->
         found = [client.create_model_version(name, version.place, run_id, tags=tags, await_creation_for=0)]
     for label in labels:
         client.set_registered_model_alias(name, _ALIASES.get(label, label), found[0].version)
+    held = client.get_registered_model(name).aliases if gone else {}
+    for alias in (_ALIASES.get(label, label) for label in gone):
+        if str(held.get(alias)) == str(found[0].version):  # else it points at another version, which keeps it
+            client.delete_registered_model_alias(name, alias)
 
 
 def _run_of(client: MlflowClient, options: Options, version: VersionRecord) -> str | None:

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import shutil
+import stat
 from pathlib import Path
 
 import numpy as np
@@ -194,6 +195,15 @@ def test_the_old_bundle_comes_back_when_the_new_one_cannot_be_moved(
     with pytest.raises(BundleError, match="disk gone"):
         ModelBundle.write(path, fill, overwrite=True)
     ModelBundle.open(path)
+
+
+def test_a_drive_that_syncs_files_alone_takes_a_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def files_alone(handle: int) -> None:
+        if stat.S_ISDIR(os.fstat(handle).st_mode):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+    monkeypatch.setattr(os, "fsync", files_alone)
+    ModelBundle.open(ModelBundle.write(tmp_path / "demo", fill).folder)
 
 
 @pytest.mark.parametrize("place", ["/proc/x/y", "{0}/file/y", "{0}/" + "n" * 300])

@@ -137,6 +137,19 @@ def test_the_folder_for_transformers_is_the_model_again(tmp_path: Path) -> None:
     assert b"site-packages" not in b"".join(file.read_bytes() for file in tmp_path.iterdir())
 
 
+def test_code_in_a_folder_for_transformers_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    formats.find("huggingface").write(subject_of(language())[0], tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    own = {"model_type": "theirs", "auto_map": {"AutoConfig": "theirs.Config"}}
+    (tmp_path / "config.json").write_text(json.dumps({**config, **own}))
+    (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "Theirs"}')
+    (tmp_path / "theirs.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass Config: pass\n")
+    monkeypatch.setattr("builtins.input", lambda *question: "y")  # what transformers would ask
+    with pytest.raises(ValueError, match="backend tokenizer"):
+        formats.find("huggingface").load(tmp_path)
+    assert not (tmp_path / "ran").exists()
+
+
 class NoConfig(small.Tagger):
     def save_pretrained(self, folder: str) -> None:
         torch.save(self.state_dict(), Path(folder, "pytorch_model.bin"))

@@ -57,6 +57,12 @@ def test_a_version_is_registered_once_with_its_run_its_tags_and_its_labels(uri: 
         "production": 1,
     }
     assert client.get_model_version("logo-quality", "2").run_id in (None, "")  # no such run: registered all the same
+    assert tracking.register(named, version(), gone=["staging", "latest", "never"]) == []
+    by_alias = client.get_registered_model("logo-quality").aliases
+    assert {alias: int(number) for alias, number in by_alias.items()} == {
+        "hpo-latest": 2,  # taken away from another version than the one that it points at
+        "production": 1,
+    }
 
 
 @pytest.mark.slow

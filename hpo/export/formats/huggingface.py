@@ -67,9 +67,10 @@ def load(folder: Path, threads: int = 1) -> Predict:
     if not hasattr(transformers, name):
         raise ExportFailed(f"transformers {transformers.__version__} has no model {name}.")
     kind = getattr(transformers, name)
-    model = kind.from_pretrained(str(folder), local_files_only=True, use_safetensors=True, dtype=torch.float32).eval()
+    safely = {"local_files_only": True, "trust_remote_code": False}  # else it asks to run the folder's code
+    model = kind.from_pretrained(str(folder), use_safetensors=True, dtype=torch.float32, **safely).eval()
     if (folder / "tokenizer_config.json").is_file():
-        transformers.AutoTokenizer.from_pretrained(str(folder), local_files_only=True)  # a folder must be usable whole
+        transformers.AutoTokenizer.from_pretrained(str(folder), **safely)  # a folder must be usable whole
     outputs = json.loads((folder / OUTPUTS).read_text("utf-8"))
 
     @torch.inference_mode()

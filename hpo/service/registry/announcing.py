@@ -12,8 +12,8 @@ from hpo.spec import StudySpec
 from storage.records import VersionRecord
 
 
-def announce(version: VersionRecord, labels: Sequence[str] = ()) -> list[str]:
-    """Register a version, or labels that came to it, with the trackers that its study file names.
+def announce(version: VersionRecord, labels: Sequence[str] = (), gone: Sequence[str] = ()) -> list[str]:
+    """Register a version, or labels that came to it or were taken away, with the trackers that its study file names.
 
     Returns what went wrong, a line each; the version stands all the same.
     """
@@ -24,4 +24,4 @@ def announce(version: VersionRecord, labels: Sequence[str] = ()) -> list[str]:
         return [f"No tracker has been told of {version.reference}: {error}"]
     except UserError:  # a bundle that came from no study file, or from one of another hpo
         return []
-    return tracking.register(wanted, version, labels)
+    return tracking.register(wanted, version, labels, gone)

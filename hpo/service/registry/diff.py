@@ -179,8 +179,8 @@ def _check_comparable(old: ModelBundle, new: ModelBundle) -> None:
     goal = new.manifest.goal
     if goal is not None and goal.metric not in recorded(old):
         raise UserError(
-            f"Versions are compared by the new one's main metric, {goal.metric}; {old.folder} has no such figure, "
-            f"only {', '.join(recorded(old)) or 'none of a test set'}. Retrain both by the same goals."
+            f"Versions are compared by the new one's main metric, {goal.metric}; {old.folder} has no such figure: "
+            f"it has {', '.join(recorded(old)) or 'none of a test set'}. Retrain both by the same goals."
         )
 
 

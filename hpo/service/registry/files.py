@@ -39,8 +39,8 @@ def place_for_models(place: str | None) -> str:
     try:
         return str(places.parse(absolute))
     except UserError as error:
-        got = "" if "@" in text else f"; got {text!r}"  # what may be a password is not shown
-        raise UserError(f"The place of models {error}{got}.") from None
+        got = "" if "@" in text or "?" in text else f"; got {text!r}"  # what may be a password is not shown
+        raise UserError(f"The place of models: {error}{got}.") from None
 
 
 @contextmanager
@@ -130,8 +130,11 @@ def remove_left_overs(place: str, model: str, database: str, kept: set[str]) -> 
 
 
 def _is_dead(parent: Place, name: str, database: str) -> bool:
-    with parent.open(name) as stream:
-        mark = json.loads(stream.read())
+    try:
+        with parent.open(name) as stream:
+            mark = json.loads(stream.read())
+    except FileNotFoundError:  # another publisher has just come to its end
+        return False
     return mark["database"] == database and codec.seconds_between(mark["at"], codec.now()) > _LEFT_OVER_S
 
 

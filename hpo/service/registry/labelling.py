@@ -75,7 +75,7 @@ def label_version(
                 if remove:
                     _check_removal(found, target, move)
                     registry.remove_label(model, move, who())
-                    return Labelled(model, label, before, None)
+                    return Labelled(model, label, before, None, warnings=announce(target, gone=[label]))
                 compared = _hold_latest(target, before, import_from) if (label, reason) == (LATEST, None) else None
                 registry.move(model, move, target, who())
                 return Labelled(model, label, before, target, compared, announce(target, [label]))

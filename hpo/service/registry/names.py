@@ -19,7 +19,7 @@ _FIRST: Number = (1, 0, 0)
 _HIGHEST = 2**31 - 1  # what every database keeps as an integer
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _VERSION = re.compile(r"v?(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)")
-_LIKE_A_VERSION = re.compile(r"v?[0-9]+(\.[0-9]+)*")
+_LIKE_A_VERSION = re.compile(r"[vV]?[0-9]+(\.[0-9]+)*")
 _RULE = "letters, digits, '.', '_' and '-', at most 100, the first a letter or a digit"
 
 

@@ -119,8 +119,9 @@ def version_of(model: RegisteredModel, wanted: str) -> VersionRecord:
     Raises:
         UnknownName: there is none.
     """
-    by_name = {version.name: version for version in model.versions} | dict(model.labels)
-    found = by_name.get(wanted) or by_name.get(f"v{wanted}")
+    versions = {version.name: version for version in model.versions}
+    by_name = versions | dict(model.labels)
+    found = by_name.get(wanted) or versions.get(f"v{wanted}")
     if found is None:
         raise UnknownName(f"version or label of {model.name}", wanted, by_name)
     return found
