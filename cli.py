@@ -9,25 +9,48 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from hpo.commands import begin, db, keep, live, look, models, predict, run, ship
 from hpo.terminal import fail
 
+# The command that each part of the help begins with.
+_PARTS = {"init": "Begin", "launch": "Run", "list": "Look", "retrain": "Ship", "delete": "Keep house"}
+
+
+class _Help(TyperGroup):
+    """Lists the commands by what they are for, each with the whole of its first line."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        parts: dict[str, list[tuple[str, str]]] = {}
+        widest, part = max(map(len, self.commands)), "Commands"
+        for name, command in self.commands.items():
+            part = _PARTS.get(name, part) if ctx.parent is None else part
+            parts.setdefault(part, []).append((name.ljust(widest), command.get_short_help_str(limit=200)))
+        for part, rows in parts.items():
+            with formatter.section(part):
+                formatter.write_dl(rows)
+
+
 app = typer.Typer(
+    cls=_Help,
     help="Search hyperparameters of PyTorch models, keep what was learned, ship the best.",
     rich_markup_mode=None,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for _room in (begin, run, look, live, ship, predict, keep):
+for _room in (begin, run, look, live, ship, predict):
     app.add_typer(_room.app)
 app.add_typer(models.publishing)
-app.add_typer(models.app, name="models", help="Published models: list, show, compare, label and fetch versions.")
-app.add_typer(db.app, name="db", help="A whole database: bring it up to date, check it, copy it.")
+app.add_typer(
+    models.app, cls=_Help, name="models", help="Published models: list, show, compare, label and fetch versions."
+)
+app.add_typer(keep.app)
+app.add_typer(db.app, cls=_Help, name="db", help="A whole database: bring it up to date, check it, copy it.")
 
 
 def main() -> None:

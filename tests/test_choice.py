@@ -84,6 +84,14 @@ def test_best_says_that_a_launch_goes_on_with_an_unfinished_confirmation(capsys:
     assert "Confirmation is unfinished; hpo launch goes on with it." in capsys.readouterr().out
 
 
+def test_best_tells_what_fresh_seeds_gave_also_where_they_did_not_decide(capsys: pytest.CaptureFixture[str]) -> None:
+    found = snapshot(*ALL)
+    printing.show_choice(found, choose(found, SPEC, where=["x > 0.5"]), as_json=False)  # trial 1: 0.3 and 0.1
+    told = capsys.readouterr().out
+    assert "With 2 fresh seeds it gave on average loss 0.2." in told
+    assert "Not confirmed" not in told
+
+
 def test_a_launch_confirms_exactly_what_the_choice_waits_for(tmp_path: Path, sqlite_url: str) -> None:
     from tests.studies import launch
 

@@ -37,6 +37,15 @@ def run(*arguments: str) -> str:
     return done.stdout
 
 
+def test_the_help_lists_every_command_by_what_it_is_for_in_whole_sentences() -> None:
+    told = run("--help")
+    assert [line[:-1] for line in told.splitlines() if line.endswith(":") and line[0] != " "] == [
+        "Options", "Begin", "Run", "Look", "Ship", "Keep house",
+    ]  # fmt: skip
+    assert "..." not in told.partition("Begin:")[2]
+    assert "Commands:" in run("models", "--help")
+
+
 def test_list_counts_trials_by_state(storage: str) -> None:
     rows = json.loads(run("list", "--storage", storage, "--json"))
     assert [(row["study"], row["complete"], row["running"]) for row in rows] == [("branin", 8, 0), ("two", 10, 0)]

@@ -89,7 +89,7 @@ def test_optuna_and_hpo_agree_on_the_front_of_a_constrained_study(
 
 
 def test_a_study_without_a_feasible_trial_says_which_was_nearest_and_still_has_a_report(
-    tmp_path: Path, sqlite_url: str
+    tmp_path: Path, sqlite_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     launched = launch(tmp_path, sqlite_url, **{**ZDT1, "constraints": ["f2 <= 0.5"]})
     assert launched.choice is None
@@ -98,6 +98,9 @@ def test_a_study_without_a_feasible_trial_says_which_was_nearest_and_still_has_a
     assert f"No trial keeps to every constraint. The nearest is trial {nearest}, which breaks f2 <= 0.5 by " in words
     with pytest.raises(UserError, match=f"The nearest is trial {nearest}"):
         service.choose(sqlite_url, "limited")
+    capsys.readouterr()
+    printing.show_front(launched.snapshot)
+    assert capsys.readouterr().out.startswith("No trial keeps to every constraint:\n")
     page, *_ = service.report(sqlite_url, "limited", tmp_path / "report")
     assert "20 of the completed break a constraint." in page.read_text()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from hpo import printing, service
 from hpo.export.retrain import luck
 from hpo.pareto import ParetoFront
 from hpo.printing import studies as printed
+from hpo.printing.tables import interval_text
 from hpo.service import Launched
 from hpo.trial import Goal, StopKind, StopReason, TrialRecord, TrialState
 from storage.records import EventRecord, Snapshot, StudyRecord
@@ -58,6 +60,11 @@ def test_a_table_shows_the_first_line_of_a_reason_and_json_all_of_it(capsys: pyt
 def sentence(promised: float, *got: float) -> str:
     runs = [trial(i, value) for i, value in enumerate(got)]
     return printed._luck(luck([trial(7, promised)], runs, dict.fromkeys(range(len(got)), 7), [LOSS]), LOSS)
+
+
+def test_an_interval_without_numbers_is_none() -> None:
+    assert interval_text(0.25, 2.0) == "0.25 to 2"
+    assert interval_text(math.nan, math.nan) is interval_text(None, None) is None
 
 
 def test_luck_is_a_share_up_to_the_whole_promise_and_a_gap_beyond() -> None:
@@ -112,3 +119,27 @@ def test_the_trials_list_counts_the_warnings_of_each_rule_once(capsys: pytest.Ca
     head, _, first, second = capsys.readouterr().out.splitlines()[1:]
     column = head.index("warnings") + len("warnings") - 1
     assert (first[column], second[column]) == ("2", "0")
+
+
+def test_on_a_terminal_prose_in_the_last_column_is_wrapped_under_itself(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [{"check": "time", "what": "word " * 20 + "end"}, {"check": "task", "what": "short"}]
+    printing.show(rows)
+    assert len(capsys.readouterr().out.splitlines()) == 4  # a pipe gets whole lines
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "60")
+    printing.show(rows)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 5
+    assert max(map(len, lines)) <= 60
+    assert lines[3] == "       " + "word " * 10 + "end"
+    assert lines[4] == "task   short"
+    monkeypatch.setenv("COLUMNS", "30")  # too narrow for prose: left to the terminal
+    printing.show(rows)
+    assert len(capsys.readouterr().out.splitlines()) == 4
+
+
+def test_a_sentence_counts_one_trial_and_says_failed() -> None:
+    assert printed.counted([trial(0, 0.1, state=TrialState.FAIL, values=None)]) == "1 trial: 1 failed"
+    assert printed.counted([trial(0, 0.1), trial(1, 0.2)]) == "2 trials: 2 complete"

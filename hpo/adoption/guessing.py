@@ -14,6 +14,7 @@ from search_spaces import Choice, Float, Int, SearchSpace
 from search_spaces.parameters import Parameter
 
 _HIGHER_IS_BETTER = ("acc", "auc", "bleu", "dice", "f1", "iou", "map", "precision", "r2", "recall", "score")
+_LOWER_IS_BETTER = ("loss", "error", "mape", "brier")  # whatever else is in the name
 _SHARES = ("dropout", "drop", "momentum", "beta", "share", "ratio", "fraction", "prob", "smoothing")
 _VALIDATION = ("val", "eval", "dev", "test")
 
@@ -62,7 +63,8 @@ def _goal(name: str, reading: Reading, remarks: dict[str, str]) -> dict[str, Any
             'Call report(epoch, val_loss=...) or report({"val_loss": ...}).'
         )
     metric = next((m for m in told if m.lower().startswith(_VALIDATION)), told[0])
-    is_higher_better = any(word in metric.lower() for word in _HIGHER_IS_BETTER) and "loss" not in metric.lower()
+    is_said, is_denied = (any(w in metric.lower() for w in words) for words in (_HIGHER_IS_BETTER, _LOWER_IS_BETTER))
+    is_higher_better = is_said and not is_denied
     remarks[metric] = "guessed by its name"
     return {metric: "maximize" if is_higher_better else "minimize"}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,7 +27,7 @@ def init(
         typer.echo(text, nl=False)
         return
     write_new(out, text)
-    say(f"Wrote {out}. Next: hpo launch {out}")
+    say(f"Wrote {out}. Next: hpo launch {shlex.quote(str(out))}")
 
 
 @app.command()
@@ -44,7 +45,7 @@ def adopt(
     if out.resolve().parent != folder:
         fail(f"A study file lies beside its module: write it into {folder}.", 2)
     write_new(out, text)
-    say(f"Wrote {out}. Look at what is marked as a guess. Next: hpo launch {out}")
+    say(f"Wrote {out}. Look at what is marked as a guess. Next: hpo launch {shlex.quote(str(out))}")
 
 
 @app.command()

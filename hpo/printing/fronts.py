@@ -19,9 +19,10 @@ def show_front(snapshot: Snapshot, as_json: bool = False, as_csv: bool = False) 
             rows = [{**row, "breaks": spoken(row["breaks"])} for row in rows]
         show(rows, as_json, as_csv)
         return
-    show(_without(_rows(snapshot, front), "feasible", "breaks"))
+    if front or not infeasible:
+        show(_without(_rows(snapshot, front), "feasible", "breaks"))
     if infeasible:
-        print("\nNot feasible, and so not on the front:")
+        print("\nNot feasible, and so not on the front:" if front else "No trial keeps to every constraint:")
         show([{**row, "breaks": spoken(row["breaks"])} for row in _without(_rows(snapshot, infeasible), "feasible")])
 
 

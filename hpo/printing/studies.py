@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 from hpo.constraints import broken, least_violated, spoken
 from hpo.printing.launches import cost_fields, study_cost
 from hpo.printing.tables import Row, cell, first_line, params_text, print_json, printable, show
+from hpo.reports.facts import newest_runs
 from hpo.reports.warnings import health_warning
+from hpo.reports.wording import count
 from hpo.search.points import REPLACED
-from hpo.trial import Direction, Goal, TrialRecord, TrialState
-from storage.records import SEARCH, Annotations, Snapshot
+from hpo.trial import Direction, Goal, TrialRecord, TrialState, goal_values
+from storage.records import CONFIRM, SEARCH, Annotations, Snapshot
 
 if TYPE_CHECKING:
     from hpo.choice import Choice
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
 SHOWN = 50  # trials of a long study that a table has
 NOTED = 5  # lines of a long note above it
+_ENDED = {TrialState.FAIL: "failed"}  # the state as a sentence says it
 
 
 def objective_rows() -> list[Row]:
@@ -163,13 +166,27 @@ def show_choice(snapshot: Snapshot, choice: Choice, as_json: bool) -> None:
     if choice.unfinished:
         print("Confirmation is unfinished; hpo launch goes on with it.")
     if choice.luck is None:
-        print("Not confirmed with fresh seeds: some of its value may be luck.")
+        print(_unconfirmed(snapshot, choice.number))
         return
     print("With fresh seeds:")
     for line in choice.luck.lines:
         print(f"  {line}")
     for goal in snapshot.study.goals:
         print(f"  {_luck(choice.luck, goal)}")
+
+
+def _unconfirmed(snapshot: Snapshot, number: int) -> str:
+    """What is known of a winner where fresh seeds did not decide between the best of its policy."""
+    runs = newest_runs(run for run in snapshot.others.get(CONFIRM, ()) if run.subject == number)
+    again = [values for run in runs if (values := run.values or goal_values(snapshot.study.goals, run.metrics))]
+    if not again:
+        return "Not confirmed with fresh seeds: some of its value may be luck."
+    means = [sum(column) / len(again) for column in zip(*again, strict=True)]
+    told = ", ".join(f"{goal.metric} {cell(mean)}" for goal, mean in zip(snapshot.study.goals, means, strict=True))
+    return (
+        f"With {count(len(again), 'fresh seed')} it gave on average {told}. "
+        "Not all of this choice's next best were run again, so fresh seeds did not decide between them."
+    )
 
 
 def _luck(luck: Luck, goal: Goal) -> str:
@@ -215,7 +232,8 @@ def launch_summary(launched: Launched, again: str, options: str = "") -> str:
         means = {name: spread.mean for name, spread in confirmed.items()}
         values = ", ".join(f"{g.metric} {cell({**trial.metrics, **means}.get(g.metric))}" for g in snapshot.study.goals)
         how = ", the means of fresh seeds" if confirmed else ""
-        lines.append(f"Front: {len(choice.front)} trials. Picked: trial {choice.number} ({values}{how}).")
+        front = f"Front: {count(len(choice.front), 'trial')}. " if len(snapshot.study.goals) > 1 else ""
+        lines.append(f"{front}Picked: trial {choice.number} ({values}{how}).")
     elif (
         done := [trial for trial in snapshot.trials if trial.state is TrialState.COMPLETE]
     ) and launched.how == "done":
@@ -224,6 +242,7 @@ def launch_summary(launched: Launched, again: str, options: str = "") -> str:
         lines.append(
             f"No trial keeps to every constraint. The nearest is trial {nearest.number}, which breaks {found}."
         )
+        return "\n".join([*lines, f"Next: hpo front {study} · hpo report {study}"])
     lines.append("Next: " + " · ".join(f"hpo {verb} {study}" for verb in ("front", "best", "report", "retrain")))
     return "\n".join(lines)
 
@@ -232,9 +251,9 @@ def counted(trials: Sequence[TrialRecord]) -> str:
     counts = {state: sum(t.state is state for t in trials) for state in TrialState}
     infeasible = sum(t.state is TrialState.COMPLETE and not t.is_feasible for t in trials)
     notes = {TrialState.COMPLETE: f" ({infeasible} of them not feasible)"} if infeasible else {}
-    told = ", ".join(f"{count} {state}{notes.get(state, '')}" for state, count in counts.items() if count)
+    told = ", ".join(f"{n} {_ENDED.get(state, state)}{notes.get(state, '')}" for state, n in counts.items() if n)
     repeated = replaced(trials)
-    return f"{len(trials)} trials: {told}" + (
+    return f"{count(len(trials), 'trial')}: {told}" + (
         f"; proposals of points already tried, replaced: {repeated}" if repeated else ""
     )
 

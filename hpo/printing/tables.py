@@ -5,11 +5,14 @@ from __future__ import annotations
 import csv as csv_module
 import json
 import math
+import shutil
 import sys
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 Row = dict[str, Any]
+_NARROWEST = 30  # characters in which prose can be read
 
 
 def show(rows: Sequence[Row], as_json: bool = False, as_csv: bool = False) -> None:
@@ -43,6 +46,13 @@ def cell(value: Any) -> str:
     return first_line(str(value))
 
 
+def interval_text(low: float | None, high: float | None) -> str | None:
+    """Both ends; None where an end is no number, as of the figures of a single recording."""
+    if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
+        return None
+    return f"{low:.4g} to {high:.4g}"
+
+
 def printable(text: str) -> str:
     """``text`` without what a terminal would obey: notes and tags may come from anybody's browser."""
     return "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in text)
@@ -54,14 +64,22 @@ def first_line(text: str) -> str:
 
 
 def _table(rows: Sequence[Row]) -> None:
-    """A plain table as wide as it needs to be; the terminal may wrap, a pipe gets whole lines."""
+    """A plain table as wide as it needs to be; on a terminal prose in the last column is wrapped under itself."""
     names = list(rows[0])
     cells = [[cell(row[name]) for name in names] for row in rows]
     numeric = [all(isinstance(row[name], (int, float, type(None))) for row in rows) for name in names]
     widths = [max(len(name), *(len(line[i]) for line in cells)) for i, name in enumerate(names)]
+    indent = sum(widths[:-1]) + 2 * (len(widths) - 1)
+    left = shutil.get_terminal_size().columns - indent if sys.stdout.isatty() and not numeric[-1] else 0
+    if left >= _NARROWEST:
+        widths[-1] = min(widths[-1], left)
     for line in [names, ["-" * width for width in widths], *cells]:
-        parts = [c.rjust(w) if right else c.ljust(w) for c, w, right in zip(line, widths, numeric, strict=True)]
+        prose = textwrap.wrap(line[-1], widths[-1], break_on_hyphens=False) if left >= _NARROWEST else []
+        shown = [*line[:-1], prose[0] if prose else line[-1]]
+        parts = [c.rjust(w) if right else c.ljust(w) for c, w, right in zip(shown, widths, numeric, strict=True)]
         print("  ".join(parts).rstrip())
+        for more in prose[1:]:
+            print(" " * indent + more)
 
 
 def _plain(data: Any) -> Any:

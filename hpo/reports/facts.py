@@ -63,6 +63,12 @@ def last_vector(trial: TrialRecord, goals: Sequence[Goal]) -> tuple[float, ...] 
     return goal_values(goals, {**trial.metrics, **latest})
 
 
+def newest_runs(repeats: Iterable[TrialRecord]) -> tuple[TrialRecord, ...]:
+    """Of the runs that repeat one trial those that may be averaged: completed, over as many epochs as the newest."""
+    done = sorted((run for run in repeats if run.state is TrialState.COMPLETE), key=lambda run: run.number)
+    return tuple(run for run in done if run.epochs == done[-1].epochs)
+
+
 @dataclass(frozen=True)
 class History:
     """A figure over the placed trials: each trial's own value (if it has one) and the running best."""

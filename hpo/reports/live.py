@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from hpo.reports.tally import Running, Tally
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from rich.live import Live
 
 _MOST_WARNINGS = 3  # kinds of them in the line of counts
+_LONGEST_REASON = 160
 _MOST_ROWS = 16  # running trials shown; a terminal has only so many lines
 
 _WORDS = {TrialState.COMPLETE: "done", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
@@ -170,7 +172,7 @@ class LiveTable:
         if running is not None:
             parts.append(duration(max(0.0, at - running.since)))
         if record.reason is not None and record.state is not TrialState.COMPLETE:
-            parts.append((record.reason.message.splitlines() or [""])[0][:160])
+            parts.append(shorten((record.reason.message.splitlines() or [""])[0], _LONGEST_REASON, placeholder=" …"))
         if running is not None and running.warned:
             parts.append(f"warned: {', '.join(running.warned)}")
         of = f"/{tally.total}" if tally.total is not None else ""
@@ -232,7 +234,7 @@ class LiveTable:
             more = ", …" if len(tally.warnings) > _MOST_WARNINGS else ""
             counts.append(f"{count(tally.warnings.total(), 'warning')} ({told}{more})", style="yellow")
         speed, left = tally.epochs_per_s(), tally.left_s()
-        facts = [tally.best or "no completed trial yet"]
+        facts = [tally.best or "no completed trial yet"] if tally.series == SEARCH else []
         facts += [f"{speed:.3g} epochs/s"] if speed else []
         facts += [f"{duration(now - self._began)} elapsed"]
         facts += [f"about {duration(left)} left"] if left is not None else []

@@ -22,10 +22,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from hpo.pareto import ParetoFront, nondominated, signs
-from hpo.reports.facts import Facts
+from hpo.reports.facts import Facts, newest_runs
 from hpo.reports.forest import Evidence
 from hpo.reports.importance import Importance
-from hpo.trial import Goal, goal_values
+from hpo.trial import Goal, TrialRecord, goal_values
 from storage.records import RETRAIN
 
 _REPETITIONS, _SEED = 300, 0
@@ -83,12 +83,14 @@ def expected_luck(facts: Facts, evidence: Evidence | None, found: Sequence[Impor
 
 def _seeds_scatter(facts: Facts, goal: int) -> float | None:
     """The standard deviation over retrained seeds, pooled over the trials retrained; None without any."""
-    groups: dict[int | None, list[float]] = {}
+    groups: dict[int | None, list[TrialRecord]] = {}
     for run in facts.snapshot.others.get(RETRAIN, ()):
-        vector = run.values or goal_values(facts.goals, run.metrics)
-        if vector is not None:
-            groups.setdefault(run.subject, []).append(vector[goal])
-    several = [np.array(values) for values in groups.values() if len(values) > 1]
+        groups.setdefault(run.subject, []).append(run)
+    several = []
+    for runs in groups.values():
+        vectors = [run.values or goal_values(facts.goals, run.metrics) for run in newest_runs(runs)]
+        values = np.array([vector[goal] for vector in vectors if vector is not None])
+        several += [values] if len(values) > 1 else []
     if not several:
         return None
     squares = sum(float(np.sum((values - values.mean()) ** 2)) for values in several)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import mean, stdev
 
-from hpo.reports.facts import Facts
+from hpo.reports.facts import Facts, newest_runs
 from hpo.reports.luck import Luck
 from hpo.reports.wording import better, count, listed, number, percent
 from hpo.trial import Goal, TrialRecord, goal_values
@@ -52,6 +52,8 @@ class Repeated:
         """``luck`` in words: a share up to the whole promise, and beyond it the gap itself."""
         if self.luck is None or self.promised is None:
             return "–"
+        if math.isclose(self.mean, self.promised, rel_tol=1e-9):
+            return "no different"
         size = percent(abs(self.luck)) if abs(self.luck) <= 1 else number(abs(self.mean - self.promised))
         return f"{size} {'worse' if self.luck > 0 else 'better'}"
 
@@ -60,7 +62,8 @@ def repeated(facts: Facts, series: str) -> list[Repeated]:
     """One row per repeated trial and goal of a series (confirm, retrain), in the order they were run."""
     rows = []
     for records in _by_subject(facts.snapshot.others.get(series, ())):
-        vectors = [v for record in records if (v := record.values or goal_values(facts.goals, record.metrics))]
+        runs = newest_runs(records)
+        vectors = [v for run in runs if (v := run.values or goal_values(facts.goals, run.metrics))]
         origin = _origin(facts, records[0])
         for index, goal in enumerate(facts.goals):
             values = [vector[index] for vector in vectors if math.isfinite(vector[index])]

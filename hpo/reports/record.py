@@ -70,7 +70,8 @@ def commands(facts: Facts) -> list[tuple[str, str]]:
     name = shlex.quote(facts.snapshot.study.name)
     told = [("hpo launch study.yaml", "runs the study file above, or goes on with it")]
     pick = f" --pick {shlex.quote(facts.policy)}" if isinstance(facts.policy, str) else ""
-    told.append((f"hpo best {name}{pick}", "the recommended trial, and how much of it was luck"))
+    if facts.recommended is not None:
+        told.append((f"hpo best {name}{pick}", "the recommended trial, and how much of it was luck"))
     if len(facts.goals) > 1:
         told.append((f"hpo front {name}", "every trial on the front"))
     if facts.recommended is not None:

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from statistics import mean, stdev
 
 from hpo import costs
+from hpo.constraints import broken, least_violated, spoken
 from hpo.evaluation.groups import split_by_group
-from hpo.reports.facts import Ending, Facts, seconds_between
+from hpo.failures import sameness
+from hpo.reports.facts import Ending, Facts, newest_runs, seconds_between
 from hpo.reports.trust import baselines_on, intervals
 from hpo.reports.wording import count, duration, listed, number, percent, superlative, with_unit
 from hpo.trial import TrialRecord
@@ -93,13 +95,17 @@ def _outcome(facts: Facts) -> str:
     lost = f" {unplaced:,} of the completed have no finite value for every goal and stand aside." if unplaced else ""
     broke = len(facts.infeasible)
     lost += f" {broke:,} of the completed {'breaks' if broke == 1 else 'break'} a constraint." if broke else ""
+    if broke and broke == len(facts.measured):
+        nearest = least_violated(facts.infeasible)
+        by = spoken(broken(facts.snapshot.study.constraints, nearest))
+        lost += f" So there is none to recommend; the nearest is trial {nearest.number}, which breaks {by}."
     return f"Of {count(len(facts.trials), 'trial')}, {listed(parts)}.{lost}"
 
 
 def _of_these(n: dict[Ending, int]) -> str:
     parts = [
         f"{n[ending]:,} {word}"
-        for ending, word in ((Ending.EARLY, "stopped early on their own"), (Ending.TIME_LIMIT, "at their time limit"))
+        for ending, word in ((Ending.EARLY, "ended by early stopping"), (Ending.TIME_LIMIT, "at their time limit"))
         if n[ending]
     ]
     return f" ({listed(parts)})" if parts else ""
@@ -126,13 +132,15 @@ def _failures(facts: Facts) -> str:
     failed = facts.ended(Ending.FAILED)
     if not failed:
         return ""
-    reasons = [trial.reason.message for trial in failed if trial.reason]
+    reasons = [trial.reason for trial in failed if trial.reason]
     if not reasons:
         return f"{count(len(failed), 'trial')} failed without a stated reason."
-    most = max(dict.fromkeys(reasons), key=reasons.count)
+    alike = [sameness(reason) for reason in reasons]
+    most = max(dict.fromkeys(alike), key=alike.count)
+    told = _first_line(reasons[alike.index(most)].message)
     if len(failed) == 1:
-        return f"Trial {failed[0].number} failed: {_first_line(most)}"
-    return f"The most common failure ({reasons.count(most)} of {len(failed)}): {_first_line(most)}"
+        return f"Trial {failed[0].number} failed: {told}"
+    return f"The most common failure ({alike.count(most)} of {len(failed)}): {told}"
 
 
 def _first_line(text: str) -> str:
@@ -196,7 +204,8 @@ def cards(facts: Facts) -> list[Card]:
 def _result_cards(facts: Facts) -> list[Card]:
     best = facts.promising
     if best is None or best.values is None:
-        return [Card("Best" if len(facts.goals) == 1 else "Front", "–", "no completed trial yet")]
+        why = "no trial keeps to every constraint" if facts.infeasible else "no completed trial yet"
+        return [Card("Best" if len(facts.goals) == 1 else "Front", "–", why)]
     if len(facts.goals) == 1:
         goal = facts.goals[0]
         return [Card(f"Best {with_unit(goal.metric)}", number(best.values[0]), f"trial {best.number}")]
@@ -222,9 +231,8 @@ class OnTestSet:
 def on_test_set(facts: Facts) -> OnTestSet | None:
     """The test figures of the newest retrained trial; None without any."""
     records = facts.snapshot.others.get(RETRAIN, ())
-    newest = max((record.number for record in records), default=None)
-    subject = next((record.subject for record in records if record.number == newest), None)
-    records = tuple(record for record in records if record.subject == subject)
+    newest = max(records, key=lambda record: record.number, default=None)
+    records = newest_runs(record for record in records if newest and record.subject == newest.subject)
     names = sorted({name for record in records for name in record.metrics if name.startswith("test_")})
     told = {name: row for name in names if (row := _spread_of(name, records))}
     if not told:

@@ -103,15 +103,13 @@ class Tally:
             self.best = self._said(front)
 
     def _said(self, front: ParetoFront) -> str:
-        if not len(front):
+        if not len(front) or self.series != SEARCH:  # the same trials with other seeds compete with nobody
             return ""
         where = " of this launch" if self.n_unseen else ""
         if len(self.goals) == 1:
             best = front.pick(self.goals[0].metric)
             value = float(front.values[front.numbers.index(best)][0])
             return f"best {self.goals[0].metric}{where} {number(value)} (trial {best})"
-        if self.series != SEARCH:
-            return f"front{where} {len(front)}"
         reference = self._reference or _reference(self._range, self.goals)
         return f"front{where} {len(front)}, hypervolume {number(front.hypervolume(reference))}"
 

@@ -13,7 +13,7 @@ from typing import Any
 from hpo.evaluation.folds import FoldSummary, OverFolds, summarise_folds
 from hpo.evaluation.gains import Gain, gains, main_metrics
 from hpo.evaluation.groups import split_by_group
-from hpo.reports.facts import Facts
+from hpo.reports.facts import Facts, newest_runs
 from hpo.reports.wording import count, number, shown
 from hpo.trial import Metrics, TrialRecord, TrialState
 from storage.records import RETRAIN, VALIDATE
@@ -176,7 +176,7 @@ def baselines_on(facts: Facts, part: str) -> dict[str, Metrics]:
 def _test_means(facts: Facts) -> Metrics:
     records = facts.snapshot.others.get(RETRAIN, ())
     newest = max(records, key=lambda record: record.number, default=None)
-    same = [r for r in records if newest and r.subject == newest.subject and r.state is TrialState.COMPLETE]
+    same = newest_runs(record for record in records if newest and record.subject == newest.subject)
     names = {name for record in same for name in record.metrics}
     found = {name: [record.metrics[name] for record in same if name in record.metrics] for name in names}
     return {name: fmean(values) for name, values in found.items()}

@@ -112,6 +112,8 @@ def test_a_range_is_guessed_around_a_default(name: str, default: Any, expected: 
         ("loss=1, accuracy=1", ("loss", "minimize")),
         ("loss=1, val_accuracy=1", ("val_accuracy", "maximize")),
         ("f1=1", ("f1", "maximize")),
+        ("val_mape=1", ("val_mape", "minimize")),
+        ("val_brier_score=1", ("val_brier_score", "minimize")),
         ("eval_loss_map=1", ("eval_loss_map", "minimize")),
     ],
 )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ from hpo import service
 from hpo.errors import UserError
 from hpo.trial import Goal, Outcome, StopKind, TrialState
 from tests.adoption.trial_kit import PRUNED, Line, run_found
-from tests.processes import hpo, kill, start, wait_for_points
+from tests.processes import hpo
 from tests.studies import launch, write
 
 ROOT = Path(__file__).parents[2]
@@ -137,19 +139,42 @@ def test_a_study_of_it_prunes_reports_and_retrains(brought: Brought, tmp_path: P
         service.export(sqlite_url, "branin", tmp_path / "bundle")
 
 
+# A command that waits to be killed when its fifth epoch has been heard: as late as it likes to be.
+HELD = """
+import sys, time
+from hpo.trial import TrialContext
+
+report, heard = TrialContext.report, []
+
+def held(self, step, **metrics):
+    report(self, step, **metrics)
+    heard.append(step)
+    if len(heard) == 5:
+        print("held", file=sys.__stdout__, flush=True)
+        time.sleep(600)
+
+TrialContext.report = held
+import cli
+cli.main()
+"""
+
+
 @pytest.mark.slow
 def test_killed_and_launched_again_it_ends_as_one_that_never_was(
     brought: Brought, tmp_path: Path, sqlite_url: str
 ) -> None:
-    study = brought.study(budget={"trials": 2, "epochs": 40}, pruner=None)
+    study = brought.study(budget={"trials": 2, "epochs": 8}, pruner=None)
     whole = launch(tmp_path, f"sqlite:///{tmp_path / 'whole.db'}", **study)
     folder = tmp_path / "killed"
     folder.mkdir()
     write(folder, **study)
-    process = start(folder, sqlite_url)
-    wait_for_points(sqlite_url, process)
-    kill(process)
-    assert process.returncode < 0, "it had ended before it could be killed"
+    words = ["launch", "branin.yaml", "--storage", sqlite_url, "--skip-preflight"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "HPO_RUNS": str(folder / "runs")}
+    with subprocess.Popen(
+        [sys.executable, "-c", HELD, *words], cwd=folder, env=environment, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None and process.stdout.readline() == "held\n"
+        process.kill()
     assert hpo(folder, "launch", "branin.yaml", "--storage", sqlite_url).returncode == 0
     trials = service.snapshot(sqlite_url, "branin").trials
     assert [t.state for t in trials] == [TrialState.COMPLETE] * 2

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+WAIT_MS = 300_000  # for what takes a second, where the machine is busy with something else
 ARGUMENTS = [
     "--headless",
     "--no-sandbox",
@@ -28,7 +29,7 @@ def browser() -> Iterator[Any]:
         pytest.skip("Chromium is not installed")
     playwright = pytest.importorskip("playwright.sync_api")
     with playwright.sync_playwright() as driver:
-        started = driver.chromium.launch(executable_path=chromium, args=ARGUMENTS)
+        started = driver.chromium.launch(executable_path=chromium, args=ARGUMENTS, timeout=WAIT_MS)
         yield started
         started.close()
 
@@ -39,12 +40,13 @@ def opened(browser: Any) -> Callable[..., Any]:
 
     def opened(index: Path, width: int = 1280, scheme: str = "light", address: str = "") -> Any:
         page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        page.set_default_timeout(WAIT_MS)
         page.complaints, page.asked = [], []
         page.on("console", lambda message: page.complaints.append(message.text) if message.type == "error" else None)
         page.on("pageerror", lambda error: page.complaints.append(str(error)))
         page.on("request", lambda request: page.asked.append(request.url))
         page.goto(index.as_uri() + address)
-        page.wait_for_selector("html[data-drawn]", timeout=60_000)
+        page.wait_for_selector("html[data-drawn]")
         return page
 
     return opened

@@ -35,7 +35,7 @@ def test_the_comparison_draws_fits_asks_nobody_and_is_for_everybody(
     assert title.text_content() == "trials that had ended"
     page.locator("#figure-curves select").nth(1).focus()
     page.keyboard.press("ArrowDown")
-    assert title.text_content() == "epochs of ended trials"
+    title.filter(has_text="epochs of ended trials").wait_for(state="attached")
     assert barriers(page) == []
     assert page.complaints == []
     assert page.asked == [index.as_uri()]

@@ -176,3 +176,19 @@ def test_the_line_of_an_ended_trial_names_its_warnings(capsys: pytest.CaptureFix
 def test_importing_the_live_view_loads_no_rich() -> None:
     code = "import sys, hpo.reports.live; sys.exit(any(m in sys.modules for m in ('rich', 'plotly', 'numpy')))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_fresh_seeds_of_the_same_trials_are_no_front_and_have_no_best(capsys: pytest.CaptureFixture[str]) -> None:
+    snapshot = make_snapshot(2, 2)
+    done = replace(snapshot.trials[0], state=TrialState.COMPLETE, values=(1.0, 2.0))
+    with LiveTable(snapshot.study.goals, 2) as live:
+        play(live, snapshot, (done,), "confirm")
+    assert capsys.readouterr().err.rstrip().endswith("1 ended")
+
+
+def test_a_long_reason_is_cut_between_words_and_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    snapshot = make_snapshot(1, 1)
+    pruned = StopReason(StopKind.PRUNED, "seven77 " * 40)
+    with LiveTable(snapshot.study.goals, 1) as live:
+        play(live, snapshot, (replace(snapshot.trials[0], state=TrialState.PRUNED, values=None, reason=pruned),))
+    assert " seven77 … · " in capsys.readouterr().err

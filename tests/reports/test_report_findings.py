@@ -233,6 +233,22 @@ def test_retraining_is_held_against_the_promise_with_students_interval() -> None
     assert "loss was kept" in promises.kept_promise([row])
     assert "loss came out worse" in promises.kept_promise([replace(row, promised=0.5)])
     assert "loss came out better" in promises.kept_promise([replace(row, promised=1.5)])
+    assert row.verdict == "4.8 % worse"  # 0.05 of 1.05
+    assert replace(row, promised=1.1).verdict == "no different"
+
+
+def test_what_a_retrained_model_reached_is_told_of_the_newest_runs_that_came_through() -> None:
+    def run(number: int, value: float, epochs: int, state: TrialState = TrialState.COMPLETE) -> TrialRecord:
+        made = trial(number, (value,), subject=0, state=state)
+        return replace(made, epochs=epochs, metrics={"loss": value, "test_loss": value})
+
+    runs = (run(0, 9.0, 5), run(1, 9.2, 5), run(2, 1.0, 20), run(3, 1.2, 20), run(4, 7.0, 20, TrialState.QUEUED))
+    facts = study(trial(0, (1.0,)), others={RETRAIN: runs})
+    (row,) = promises.repeated(facts, RETRAIN)
+    assert (row.n_seeds, row.mean) == (2, pytest.approx(1.1))
+    told = summary.on_test_set(facts)
+    assert told is not None and told.columns[1] == "mean ± std over 2 seeds"
+    assert told.overall == (("test_loss", "1.1 ± 0.1414"),)
 
 
 def test_notes_are_shown_without_markup_of_their_own_and_without_asking_anybody() -> None:
@@ -294,3 +310,22 @@ def test_the_record_names_what_makes_the_study_the_same_and_what_each_launch_cha
     assert [row[-1] for row in record.launches(facts)] == ["the first", "budget.trials: was 20, is 40"]
     told = dict(record.identity(facts))
     assert told["seed of the study"] == "7" and told["seed of trial 0"] == "0" and told["Python"] == "3.11.7"
+
+
+def test_the_summary_says_that_no_trial_keeps_to_the_constraints_and_which_comes_nearest() -> None:
+    facts = study(trial(0, (1.0,), violations=(0.5,)), trial(1, (2.0,), violations=(0.25,)))
+    constrained = replace(facts.snapshot.study, constraints=("loss <= 0.5",))
+    facts = Facts(replace(facts.snapshot, study=constrained))
+    told = " ".join(summary.sentences(facts))
+    assert "2 of the completed break a constraint." in told
+    assert "the nearest is trial 1, which breaks loss <= 0.5 by 0.25." in told
+    assert next(card.note for card in summary.cards(facts)) == "no trial keeps to every constraint"
+    assert not [line for line, _ in record.commands(facts) if line.startswith("hpo best")]
+
+
+def test_failures_that_differ_in_a_path_alone_are_counted_as_one() -> None:
+    def broke(number: int) -> TrialRecord:
+        why = StopReason(StopKind.ERROR, f"ValueError: none (traceback: /runs/s/search-{number:05d}/error.txt)")
+        return trial(number, None, state=TrialState.FAIL, reason=why)
+
+    assert "The most common failure (2 of 2)" in " ".join(summary.sentences(study(broke(0), broke(1))))

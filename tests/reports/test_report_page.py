@@ -148,7 +148,7 @@ def test_the_numbers_on_the_page_are_those_of_the_snapshot(tmp_path: Path) -> No
     complete, pruned = by_state[TrialState.COMPLETE], by_state[TrialState.PRUNED]
     early = [t for t in complete if t.reason is not None and t.reason.kind is StopKind.EARLY]
     assert (
-        f"Of 30 trials, {len(complete)} completed ({len(early)} stopped early on their own), "
+        f"Of 30 trials, {len(complete)} completed ({len(early)} ended by early stopping), "
         f"{len(pruned)} pruned and {len(by_state[TrialState.FAIL])} failed."
     ) in page.text
     run, saved = sum(t.last_step for t in snapshot.trials), sum(20 - t.last_step for t in pruned)
