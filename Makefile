@@ -41,6 +41,8 @@ $(READY): pyproject.toml constraints.txt
 	  $(PYTHON) -m pip --python $(BIN)/python install -q --ignore-installed pip; }
 	@$(BIN)/python -m pip install -q -c constraints.txt setuptools
 	@$(BIN)/python -m pip install -q -c constraints.txt --no-build-isolation -e '.[dev]'
+	@# Looks for the fonts of this machine, once; else the first picture would, and say so.
+	@$(BIN)/python -c 'import matplotlib.font_manager' 2>/dev/null
 	@touch $@
 
 demo: $(READY) ## search, validate, retrain, export, verify and report on a real model, under demo/

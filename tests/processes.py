@@ -8,12 +8,36 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import cli
 from tests.studies import rows
 
 ROOT = Path(cli.__file__).parent
+PATIENCE_S = 300.0  # for what takes seconds, on a machine that is busy with other tests
+
+# Trials that wait in their middle until the test has seen what it wants to see of them.
+HELD = """
+import time
+from pathlib import Path
+from objectives.analytic import Analytic
+class Held(Analytic):
+    def run(self, job, context):
+        report, go = context.report, Path(__file__).with_name(f"go-{{job.number}}")
+        def held(step, /, **metrics):
+            report(step, **metrics)
+            while job.series == "search" and job.number in {numbers} and step == 2 and not go.exists():
+                time.sleep(0.02)
+        context.report = held
+        return super().run(job, context)
+"""
+
+
+def hold(folder: Path, *numbers: int, module: str = "held") -> str:
+    """An objective in ``folder`` whose trials of these numbers wait after step 2 for a file there, ``go-NUMBER``."""
+    (folder / f"{module}.py").write_text(HELD.format(numbers=numbers))
+    return f"{module}:Held"
 
 
 def start(folder: Path, url: str, *options: str) -> subprocess.Popen[str]:
@@ -30,7 +54,7 @@ def hpo(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     """Any command, to its end."""
     command = [sys.executable, "-m", "cli", *words]
     return subprocess.run(
-        command, cwd=folder, env=_environment(folder), capture_output=True, text=True, timeout=120, check=False
+        command, cwd=folder, env=_environment(folder), capture_output=True, text=True, timeout=PATIENCE_S, check=False
     )
 
 
@@ -41,24 +65,40 @@ def kill(process: subprocess.Popen[str]) -> None:
     process.communicate()
 
 
+def wait_until(happened: Callable[[], object], process: subprocess.Popen[str]) -> None:
+    """Until it has happened, or the process has ended."""
+    deadline = time.monotonic() + PATIENCE_S
+    while process.poll() is None and not happened():
+        assert time.monotonic() < deadline, "it never happened"
+        time.sleep(0.02)
+
+
 def wait_for_lease(url: str, process: subprocess.Popen[str]) -> None:
     """Until the driver owns the study."""
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and process.poll() is None:
+
+    def is_held() -> bool:
         try:
-            if rows(url, f"SELECT 1 FROM hpo_leases WHERE pid = {process.pid}"):
-                return
+            return bool(rows(url, f"SELECT 1 FROM hpo_leases WHERE pid = {process.pid}"))
         except Exception:  # the tables are not there yet
-            pass
-        time.sleep(0.02)
+            return False
+
+    wait_until(is_held, process)
 
 
 def wait_for_points(url: str, process: subprocess.Popen[str]) -> None:
     """Until a trial has reported twice: then one is running."""
     wait_for_lease(url, process)
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and process.poll() is None and count(url, "hpo_points") < 2:
-        time.sleep(0.02)
+    wait_until(lambda: count(url, "hpo_points") >= 2, process)
+
+
+def wait_for_words(process: subprocess.Popen[str], words: str) -> None:
+    """Until the process has said these words on standard error; what came before is read, too."""
+    assert process.stderr is not None
+    told = ""
+    while words not in told:
+        line = process.stderr.readline()
+        assert line, f"it ended without saying {words!r}: {told}"
+        told += line
 
 
 def count(url: str, table: str) -> int:

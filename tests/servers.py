@@ -15,6 +15,7 @@ from sqlalchemy import create_engine
 from sqlalchemy.exc import OperationalError
 
 _AS_ROOT = os.geteuid() == 0
+_PATIENCE_S = 300  # until a server answers, on a machine that is busy with other tests
 
 
 class Server(Protocol):
@@ -35,6 +36,8 @@ class Server(Protocol):
 class Postgres:
     """PostgreSQL's own programs; they refuse root, so as root they become the user that the package made."""
 
+    _patiently = ("-t", str(_PATIENCE_S))
+
     def __init__(self) -> None:
         initdb, pg_ctl = _postgres_binary("initdb"), _postgres_binary("pg_ctl")
         if not initdb or not pg_ctl:
@@ -48,13 +51,15 @@ class Postgres:
 
     def start(self) -> None:
         options = f"-c listen_addresses='' -c fsync=off -k {self._folder}"
-        self._run(self._pg_ctl, "-D", self._data, "-o", options, "-l", f"{self._folder}/log", "-w", "start")
+        self._run(
+            self._pg_ctl, "-D", self._data, "-o", options, "-l", f"{self._folder}/log", "-w", *self._patiently, "start"
+        )
 
     def kill(self) -> None:
-        self._run(self._pg_ctl, "-D", self._data, "-m", "immediate", "stop")
+        self._run(self._pg_ctl, "-D", self._data, "-m", "immediate", *self._patiently, "stop")
 
     def remove(self) -> None:
-        self._run(self._pg_ctl, "-D", self._data, "-m", "immediate", "stop", check=False)
+        self._run(self._pg_ctl, "-D", self._data, "-m", "immediate", *self._patiently, "stop", check=False)
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _run(self, *command: str, check: bool = True) -> None:
@@ -85,7 +90,7 @@ class MariaDB:
         # 2: written at each commit, so that killing the server loses nothing, and not synced, so that it is fast.
         options = ["--no-defaults", "--skip-networking", "--innodb-flush-log-at-trx-commit=2", *places, *self._user]
         self._process = subprocess.Popen([self._server, *options])
-        engine, until = create_engine(self.url), time.monotonic() + 60
+        engine, until = create_engine(self.url), time.monotonic() + _PATIENCE_S
         while True:
             try:
                 engine.connect().close()

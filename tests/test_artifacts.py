@@ -31,6 +31,15 @@ from tests.studies import launch, rows
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
+@pytest.fixture(autouse=True)
+def slow_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What draws has the lowest priority, so on a busy machine a picture may take minutes, and a trial seconds."""
+    monkeypatch.setattr(keeping, "_WORTH_S", 3600.0)
+    for name in ("keeping._PATIENCE_S", "drawing._LONGEST_S"):
+        monkeypatch.setattr(f"hpo.archive.{name}", 600.0)
+    monkeypatch.setattr("hpo.aside._WAIT_S", 900.0)
+
+
 class Between:
     """Calls ``act`` after so many trials have ended."""
 

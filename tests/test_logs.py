@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 import cli
 from hpo.service.logs import _Growing
-from tests.processes import ROOT, start, wait_for_lease
+from tests.processes import PATIENCE_S, ROOT, kill, start, wait_for_lease
 from tests.studies import launch, write
 
 
@@ -119,27 +119,30 @@ class Held(Analytic):
 """
 
 
-def test_follow_waits_for_a_trial_and_goes_on_until_it_ends(tmp_path: Path, sqlite_url: str, follow: Any) -> None:
+def test_follow_waits_for_a_trial_and_goes_on_until_it_ends(
+    tmp_path: Path, sqlite_url: str, follow: Any, request: pytest.FixtureRequest
+) -> None:
     (tmp_path / "held.py").write_text(HELD)
     (tmp_path / "go-1").touch()
     write(tmp_path, objective="held:Held", budget={"trials": 3, "epochs": 10})
     study = start(tmp_path, sqlite_url)
+    request.addfinalizer(lambda: kill(study))  # it would wait for ever
     wait_for_lease(sqlite_url, study)
     ends, never = follow(sqlite_url, 1), follow(sqlite_url, 50)
     assert ends.stderr is not None and never.stderr is not None
     assert ends.stderr.readline() == "Trial 1 has not begun; waiting for it.\n"
     assert never.stderr.readline() == "Trial 50 has not begun; waiting for it.\n"
     (tmp_path / "go-0").touch()
-    out, _ = ends.communicate(timeout=60)
+    out, _ = ends.communicate(timeout=PATIENCE_S)
     assert ends.returncode == 0
     assert study.poll() is None  # the last trial is held
     assert out == (tmp_path / "runs" / "branin" / "search-00001" / "log.txt").read_text()
     assert out.count(" step ") == 10
     (tmp_path / "go-2").touch()
-    study.communicate(timeout=60)
+    study.communicate(timeout=PATIENCE_S)
     assert never.stderr.readline() == "Nobody runs study branin at the moment; waiting for trial 50.\n"
     never.send_signal(signal.SIGINT)
-    assert tuple(never.communicate(timeout=30)) == ("", "")
+    assert tuple(never.communicate(timeout=PATIENCE_S)) == ("", "")
     assert never.returncode == 130
 
 

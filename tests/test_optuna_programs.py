@@ -71,7 +71,7 @@ def test_optuna_dashboard_serves_it_on_loopback(study: str) -> None:
         command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, cwd=Path(__file__).parent.parent
     ) as server:
         try:
-            studies = _ask(f"http://127.0.0.1:{port}/api/studies")
+            studies = _ask(f"http://127.0.0.1:{port}/api/studies", server=server)
             names = {s["study_name"]: s["study_id"] for s in studies["study_summaries"]}
             assert set(names) == {"branin", "two"}
             detail = _ask(f"http://127.0.0.1:{port}/api/studies/{names['branin']}?after=0")
@@ -96,9 +96,10 @@ def test_optuna_dashboard_beside_a_running_study_disturbs_nothing(tmp_path: Path
         processes.wait_for_points(sqlite_url, launched)
         before = processes.count(sqlite_url, "hpo_points")
         with log.open("wb") as out, subprocess.Popen(command, stderr=out, stdout=out, cwd=processes.ROOT) as server:
-            until = time.monotonic() + float(os.environ.get("HPO_DASHBOARD_S", "60"))
             try:
-                while time.monotonic() < until:
+                _ask(f"http://127.0.0.1:{port}/api/studies", server=server)
+                until = time.monotonic() + float(os.environ.get("HPO_DASHBOARD_S", "60"))
+                while time.monotonic() < until or asked <= 5:
                     assert launched.poll() is None
                     _ask(f"http://127.0.0.1:{port}/api/studies")
                     _ask(f"http://127.0.0.1:{port}/api/studies/1?after=0")
@@ -106,9 +107,10 @@ def test_optuna_dashboard_beside_a_running_study_disturbs_nothing(tmp_path: Path
                     _ask(f"http://127.0.0.1:{port}/api/studies/1/note", {"body": "seen " * asked, "version": asked})
             finally:
                 server.kill()
+        processes.wait_until(lambda: processes.count(sqlite_url, "hpo_points") > before + 100, launched)
         reported = processes.count(sqlite_url, "hpo_points") - before
         launched.send_signal(signal.SIGINT)
-        _, told = launched.communicate(timeout=120)
+        _, told = launched.communicate(timeout=processes.PATIENCE_S)
     finally:
         processes.kill(launched)
     print(f"{reported} points were written beside {asked} rounds of the dashboard")
@@ -124,18 +126,18 @@ def _free_port() -> int:
         return int(free.getsockname()[1])
 
 
-def _ask(url: str, content: dict[str, Any] | None = None) -> Any:
-    """The answer to a GET, or to a PUT of ``content``; waits for a server that has not begun to listen."""
-    deadline = time.monotonic() + 30
+def _ask(url: str, content: dict[str, Any] | None = None, server: subprocess.Popen[bytes] | None = None) -> Any:
+    """The answer to a GET, or to a PUT of ``content``; waits for a ``server`` that has not begun to listen."""
+    deadline = time.monotonic() + processes.PATIENCE_S
     data = None if content is None else json.dumps(content).encode()
     request = urllib.request.Request(url, data, {"Content-Type": "application/json"}, method="PUT" if data else "GET")
     while True:
         try:
-            with urllib.request.urlopen(request, timeout=30) as answer:
+            with urllib.request.urlopen(request, timeout=processes.PATIENCE_S) as answer:
                 return json.loads(answer.read() or b"null")
         except urllib.error.HTTPError:
             raise
         except OSError:
-            if time.monotonic() > deadline:
+            if server is None or server.poll() is not None or time.monotonic() > deadline:
                 raise
             time.sleep(0.2)

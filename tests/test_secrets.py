@@ -12,7 +12,7 @@ from sqlalchemy import MetaData, create_engine
 from typer.testing import CliRunner
 
 import cli
-from tests.processes import start, wait_for_points
+from tests.processes import PATIENCE_S, start, wait_for_points
 from tests.servers import Server, drop_database, new_database
 from tests.studies import BRANIN, write
 
@@ -39,14 +39,16 @@ def test_the_password_of_a_server_is_nowhere(tmp_path: Path, postgres: Server) -
     bare = new_database(postgres)
     url = bare.replace("hpo@", f"hpo:{PASSWORD}@")
     assert PASSWORD in url
-    write(
-        tmp_path, data={"function": "zdt1", "epoch_s": 0.05}, goals=[{"metric": "f1"}, {"metric": "f2"}],
-        budget={"trials": 6, "epochs": 4}, mirror=str(tmp_path / "mirror"), retrain={"confirm": 1},
-    )  # fmt: skip
+    fields: dict[str, Any] = {
+        "data": {"function": "zdt1", "epoch_s": 0.05}, "goals": [{"metric": "f1"}, {"metric": "f2"}],
+        "mirror": str(tmp_path / "mirror"), "retrain": {"confirm": 1},
+    }  # fmt: skip
+    write(tmp_path, **fields, budget={"trials": 100_000, "epochs": 4})  # no end of its own
     process = start(tmp_path, url)
     wait_for_points(bare, process)
     process.send_signal(signal.SIGINT)
-    told = [*process.communicate(timeout=60)]
+    told = [*process.communicate(timeout=PATIENCE_S)]
+    write(tmp_path, **fields, budget={"trials": 6, "epochs": 4})
     assert "Go on with: hpo launch" in "".join(told)
     for line in (
         f"launch {tmp_path}/branin.yaml --skip-preflight", "show branin --launches --json", "why branin 0",

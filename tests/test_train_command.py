@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +22,7 @@ from hpo.spec import StudySpec
 from hpo.training.checkpoints import read
 from hpo.trial import TrialState
 from objectives import registry
+from tests.processes import wait_until
 from tests.studies import StopAfter, rows
 
 LINE = "tests.run_objectives:Line"
@@ -247,15 +245,16 @@ def test_a_checkpoint_that_does_not_fit_is_told_and_nothing_is_written(
 
 @pytest.mark.slow
 def test_the_same_command_goes_on_after_kill_9(kit: Kit) -> None:
-    words = ["train", LINE, "--epochs", "120", "--name", "killed", "--storage", kit.url, "--runs", str(kit.runs)]
-    with subprocess.Popen([sys.executable, "-m", "cli", *words], stdout=subprocess.DEVNULL) as process:
-        deadline = time.monotonic() + 60
-        while not kit.file("killed").exists() and time.monotonic() < deadline and process.poll() is None:
-            time.sleep(0.01)
-        os.kill(process.pid, signal.SIGKILL)
+    data = {"sign": 1, "waits_for": str(kit.folder / "go")}
+    words = ["train", LINE, "--epochs", "10", "--name", "killed", "--storage", kit.url, "--runs", str(kit.runs)]
+    words += ["--skip-preflight", *(word for name, value in data.items() for word in ("--data", f"{name}={value}"))]
+    with subprocess.Popen([sys.executable, "-m", "cli", *words], stdout=subprocess.DEVNULL, text=True) as process:
+        wait_until(kit.file("killed").exists, process)
+        process.kill()
     assert rows(kit.url, "SELECT state FROM hpo_trials") == [("running",)]
-    kit.train("whole", epochs=120)
-    done = kit.train("killed", epochs=120)
+    (kit.folder / "go").touch()
+    kit.train("whole", epochs=10, data=data)
+    done = kit.train("killed", epochs=10, data=data)
     assert done.trial is not None and done.trial.attempts == 2
     assert same_weights(kit.file("whole"), kit.file("killed"))
 

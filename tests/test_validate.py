@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from hpo.interrupt import Interrupt
 from hpo.trial import derive_seed
 from tests import studies
 from tests.fold_objectives import SECRET
+from tests.processes import PATIENCE_S, kill, wait_until
 from tests.studies import StopAfter, rows
 
 ROOT = Path(cli.__file__).parent
@@ -131,19 +131,18 @@ def start(folder: Path, url: str, *options: str) -> subprocess.Popen[str]:
 
 @pytest.mark.slow
 def test_a_killed_validation_loses_no_finished_fold_and_runs_none_twice(tmp_path: Path, sqlite_url: str) -> None:
-    launch(tmp_path, sqlite_url, data={"epoch_s": 0.05}, validation={"folds": 3, "epochs": 6})
+    go = tmp_path / "go"
+    launch(tmp_path, sqlite_url, data={"waits_for": str(go)}, validation={"folds": 3, "epochs": 6})
     process = start(tmp_path, sqlite_url)
     reported = "SELECT count(*) FROM hpo_points p JOIN hpo_trials t ON t.id = p.trial WHERE t.fold = 1"
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and process.poll() is None and rows(sqlite_url, reported)[0][0] < 2:
-        time.sleep(0.01)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
+    wait_until(lambda: rows(sqlite_url, reported)[0][0] >= 2, process)
+    kill(process)
+    go.touch()
     assert process.returncode == -signal.SIGKILL, "the validation ended before it could be killed"
     before = rows(sqlite_url, RUNS)
     assert [(row[2], row[1]) for row in before] == [(0, "complete"), (1, "running")]
     again = start(tmp_path, sqlite_url, "--json")
-    out, error = again.communicate(timeout=120)
+    out, error = again.communicate(timeout=PATIENCE_S)
     assert again.returncode == 0, error
     found = json.loads(out)["summary"]
     assert [run["state"] for run in found["runs"]] == ["complete"] * 3

@@ -6,6 +6,8 @@ import io
 import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +27,8 @@ from storage.leases import Lease
 from storage.records import CONFIRM, SEARCH, StudyRecord
 from storage.studies import Studies
 from storage.watching import Seen, Watcher
-from tests.processes import ROOT, kill, start, wait_for_points
-from tests.studies import launch, write
+from tests.processes import PATIENCE_S, ROOT, hold, kill, start, wait_for_points, wait_until
+from tests.studies import launch, rows, write
 
 FIELDS: dict[str, Any] = {
     "data": {"function": "zdt1", "dims": 4, "epoch_s": 0.05},
@@ -82,9 +84,13 @@ def watching(folder: Path, url: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def test_a_watch_ends_with_the_launch_and_says_how(tmp_path: Path, sqlite_url: str) -> None:
-    write(tmp_path, **{**FIELDS, "data": {**FIELDS["data"], "epoch_s": 0.1}})
+def test_a_watch_ends_with_the_launch_and_says_how(
+    tmp_path: Path, sqlite_url: str, request: pytest.FixtureRequest
+) -> None:
+    # The last trial is held until both watches have shown how the study runs.
+    write(tmp_path, **{**FIELDS, "objective": hold(tmp_path, 11)})
     study = start(tmp_path, sqlite_url)
+    request.addfinalizer(lambda: kill(study))  # it would wait for ever
     wait_for_points(sqlite_url, study)
     left = watching(tmp_path, sqlite_url)
     assert left.stderr is not None and left.stderr.readline()  # it is watching
@@ -95,10 +101,20 @@ def test_a_watch_ends_with_the_launch_and_says_how(tmp_path: Path, sqlite_url: s
         return LiveTable(*args, Console(file=screen, force_terminal=True, width=120), **options)
 
     begun: list[service.Watched] = []
+
+    def let_go_once_it_is_drawn() -> None:
+        deadline = time.monotonic() + PATIENCE_S
+        while "inline" not in screen.getvalue() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        (tmp_path / "go-11").touch()
+
+    reported = "SELECT 1 FROM hpo_points p JOIN hpo_trials t ON t.id = p.trial WHERE t.number = 11 AND p.step = 2"
+    wait_until(lambda: rows(sqlite_url, reported), study)
+    threading.Thread(target=let_go_once_it_is_drawn, daemon=True).start()
     watched = service.watch(sqlite_url, "branin", on_a_terminal, began=begun.append, every_s=0.2)
-    assert left.communicate(timeout=30)[0] == ""
+    assert left.communicate(timeout=PATIENCE_S)[0] == ""
     assert left.returncode == 130
-    study.communicate(timeout=60)
+    study.communicate(timeout=PATIENCE_S)
     assert study.returncode == 0
     assert begun[0].where == f"process {study.pid} on {watched.where.rpartition(' ')[2]}"  # type: ignore[union-attr]
     assert begun[0].was_running and begun[0].how is None
@@ -111,13 +127,13 @@ def test_a_watch_ends_with_the_launch_and_says_how(tmp_path: Path, sqlite_url: s
 
 
 def test_without_a_terminal_a_line_per_trial_and_a_driver_that_dies_is_told(tmp_path: Path, sqlite_url: str) -> None:
-    write(tmp_path, **{**FIELDS, "budget": {"trials": 400, "epochs": 6}})
+    write(tmp_path, **{**FIELDS, "budget": {"trials": 100_000, "epochs": 6}})
     study = start(tmp_path, sqlite_url)
     wait_for_points(sqlite_url, study)
     watch = watching(tmp_path, sqlite_url)
     lines = [watch.stderr.readline() for _ in range(3)]  # type: ignore[union-attr]
     kill(study)
-    out, _ = watch.communicate(timeout=60)
+    out, _ = watch.communicate(timeout=PATIENCE_S)
     assert lines[0].startswith(f"Study branin is run by process {study.pid} on ")
     assert lines[1].startswith("trial ") and " done after 6 epochs · f1 " in lines[1]
     assert watch.returncode == 1

@@ -35,7 +35,8 @@ def test_the_quickstart_runs_in_a_kernel(tmp_path: Path, monkeypatch: pytest.Mon
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     mistake = nbformat.v4.new_code_cell(MISTAKE)
     notebook.cells.append(mistake)
-    client = NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}, allow_errors=True)
+    place = {"metadata": {"path": str(tmp_path)}}
+    client = NotebookClient(notebook, timeout=900, startup_timeout=300, resources=place, allow_errors=True)
     client.execute()
 
     failed = [output for cell in notebook.cells[:-1] if cell.cell_type == "code" for output in cell.outputs

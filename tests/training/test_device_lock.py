@@ -44,19 +44,20 @@ def test_trials_share_a_device_and_step_aside_for_a_measurement_in_another_proce
     with DeviceLock(CPU) as lock, DeviceLock(CPU):  # two trials
         pass
     with DeviceLock(CPU) as lock:
+        before = lock.paused_s  # what taking it took
         lock.pause_if_wanted()
-        assert lock.paused_s < 0.01
+        assert lock.paused_s == before
         measurer = start("""
             print("ready", flush=True)
             with alone(cpu):
                 time.sleep(0.3)
         """)
-        ends = time.monotonic() + 10
-        while lock.paused_s < 0.01 and time.monotonic() < ends:
+        ends = time.monotonic() + 60
+        while measurer.poll() is None and time.monotonic() < ends:
             time.sleep(0.005)
             lock.pause_if_wanted()
         assert measurer.wait(10) == 0
-        assert lock.paused_s >= 0.29
+        assert lock.paused_s - before >= 0.29
         assert want_file().stat().st_size == 0
         assert not is_free_for_measuring()  # taken back
     assert is_free_for_measuring()
@@ -85,14 +86,14 @@ def test_a_measurement_waits_until_every_trial_stands_aside() -> None:
     with alone(CPU):
         assert time.perf_counter() - began >= 0.2
     waker.join()
-    assert trainer.wait(10) == 0
+    assert trainer.wait(60) == 0
 
 
 def test_a_killed_measurer_stops_nobody() -> None:
     measurer = start("""
         with alone(cpu):
             print("ready", flush=True)
-            time.sleep(60)
+            time.sleep(600)
     """)
     assert want_file().stat().st_size == 1
     measurer.kill()
@@ -103,14 +104,14 @@ def test_a_killed_measurer_stops_nobody() -> None:
         os.truncate(want_file(), 1)
         lock.pause_if_wanted()
         assert want_file().stat().st_size == 0
-        assert lock.paused_s < 1
+        assert not is_free_for_measuring()  # it waited for nobody, and has its share
 
 
 def test_a_killed_trainer_blocks_no_measurement() -> None:
     trainer = start("""
         DeviceLock(cpu).take()
         print("ready", flush=True)
-        time.sleep(60)
+        time.sleep(600)
     """)
     trainer.kill()
     trainer.wait()
@@ -128,10 +129,10 @@ def test_a_trial_that_measures_does_not_wait_for_itself() -> None:
 def test_a_look_costs_microseconds() -> None:
     with DeviceLock(CPU) as lock:
         lock.pause_if_wanted()
-        began = time.perf_counter()
+        began = time.thread_time()  # of the processor, which others take no part of
         for _ in range(1000):
             lock.pause_if_wanted()
-        assert time.perf_counter() - began < 0.1  # 0.002 s measured; room for a busy machine
+        assert time.thread_time() - began < 0.1  # 0.002 s measured; room for a slow machine
 
 
 def test_the_folder_is_private_and_its_name_can_be_given(

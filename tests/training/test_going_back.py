@@ -1,13 +1,12 @@
 """Where a trial goes back to, and what is left of the epochs that it takes back."""
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
-from training_kit import Trial, assert_same, make_settings, make_task, regression, weights
+from training_kit import Clock, Slow, Trial, assert_same, make_settings, make_task, regression, weights
 
 from hpo.errors import TrialFailed
 from hpo.training import checkpoints, trainer
@@ -98,33 +97,27 @@ def test_where_the_last_epoch_counts_no_best_epoch_is_claimed(tmp_path: Path) ->
 
 
 def test_where_the_last_epoch_counts_a_time_limit_within_the_next_one_does_not_touch_it(
-    tmp_path: Path, always_looking: None
+    tmp_path: Path, always_looking: None, clock: Clock
 ) -> None:
-    class Slow(nn.Linear):
-        def forward(self, x: Tensor) -> Tensor:
-            time.sleep(0.02 if self.training else 0)
-            return super().forward(x)
-
-    trial, task = Trial(tmp_path, epochs=1000, report="last"), make_task(model=Slow(4, 1))
-    outcome = trial.fit(task, make_settings(batch_size=1, time_limit=1.2))
+    trial, task = Trial(tmp_path, epochs=1000, report="last"), make_task(model=Slow(clock))
+    outcome = trial.fit(task, make_settings(batch_size=1, time_limit=60))  # an epoch takes 40 s
     assert outcome.reason.kind is StopKind.TIME_LIMIT
     last, best = checkpoints.read(tmp_path / "last.pt"), checkpoints.read(tmp_path / "best.pt")
-    assert last["updates"] > 0  # it was left in the middle of an epoch
-    assert best["epoch"] == len(trial.points)
+    assert (last["epoch"], last["updates"]) == (1, 20)  # it was left in the middle of an epoch
+    assert best["epoch"] == len(trial.points) == 1
     assert_same(weights(task.model), best["model"])
 
 
-def test_the_time_of_updates_that_are_taken_back_counts(tmp_path: Path) -> None:
+def test_the_time_of_updates_that_are_taken_back_counts(tmp_path: Path, clock: Clock) -> None:
     class Slow(Failing):
         def forward(self, x: Tensor) -> Tensor:
-            if self.training:
-                time.sleep(0.2)
+            clock.now_s += self.training
             return super().forward(x)
 
     trial = Trial(tmp_path, epochs=2)
     trial.fit(make_task(model=Slow({2})), make_settings(batch_size=40))
     assert len(recoveries(trial)) == 1
-    assert checkpoints.read(tmp_path / "last.pt")["elapsed_s"] >= 0.6  # three passes, one of them in vain
+    assert checkpoints.read(tmp_path / "last.pt")["elapsed_s"] == 3  # three passes, one of them in vain
 
 
 def test_a_time_limit_that_passes_before_training_begins_fails_with_the_numbers(tmp_path: Path) -> None:
@@ -132,17 +125,19 @@ def test_a_time_limit_that_passes_before_training_begins_fails_with_the_numbers(
         Trial(tmp_path).fit(make_task(), make_settings(time_limit=1e-9))
 
 
-def test_a_time_limit_right_after_going_back_leaves_no_reported_epoch_that_is_void(tmp_path: Path) -> None:
+def test_a_time_limit_right_after_going_back_leaves_no_reported_epoch_that_is_void(
+    tmp_path: Path, clock: Clock
+) -> None:
     class Late(Failing):
         def forward(self, x: Tensor) -> Tensor:
             if self.training and self.passes + 1 in self.nan_at:
-                time.sleep(0.6)
+                clock.now_s += 60
             return super().forward(x)
 
     trial = Trial(tmp_path, epochs=9, monitor=PLANNED, report="last")
     values = {1: 1.0}
     task = make_task(model=Late({4}), validation=planned(lambda epoch: values.get(epoch, 3.0), trial))
-    outcome = trial.fit(task, make_settings(batch_size=40, checkpoint_every=10, time_limit=0.6))
+    outcome = trial.fit(task, make_settings(batch_size=40, checkpoint_every=10, time_limit=60))
     assert outcome.reason.kind is StopKind.TIME_LIMIT
     last = trial.points[-1]
     assert (last.step, last.rewinds) == (1, True)

@@ -138,7 +138,7 @@ def test_a_drive_that_is_away_is_told_once_and_caught_up_with(tmp_path: Path) ->
     for epoch in (1, 2):
         folder.write_last(state(epoch))
         folder.keep_epoch(epoch, [1, 2][:epoch])
-        folder._mirror.wait(10)  # type: ignore[union-attr]
+        folder._mirror.wait(60)  # type: ignore[union-attr]
     folder.finish()
     assert events.kinds == ["mirror_failed"]
     assert f"there is no {drive} (mount its drive, or make it)" in events[0][1]
@@ -162,7 +162,7 @@ def test_what_should_be_forgotten_there_goes_first_when_the_drive_is_back(tmp_pa
     folder, _ = folder_at(here, mirror=drive / "study" / "trial")
     folder.begin(resume=False)
     folder.write_last(state(1))
-    folder._mirror.wait(10)  # type: ignore[union-attr]
+    folder._mirror.wait(60)  # type: ignore[union-attr]
     away.rename(drive)
     folder.write_last(state(2))
     folder.finish()
@@ -270,10 +270,13 @@ def write_for_ever():
         trial.keep_epoch(epoch, [])
 
 
-for _ in range(12):
+for turn in range(12):
+    before = told.read_text() if told.exists() else ""
     child = os.fork()
     if child == 0:
         write_for_ever()
+    while turn % 3 == 0 and (not told.exists() or told.read_text() == before):
+        time.sleep(0.001)  # in every third turn it gets somewhere first, on a slow machine too
     time.sleep(draw.uniform(0.02, 0.15))
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
@@ -296,7 +299,7 @@ def test_kills_at_random_moments_leave_no_checkpoint_broken_in_either_place(tmp_
     (tmp_path / "drive").mkdir()
     arguments = [str(tmp_path / name) for name in ("trial", "drive/trial", "told")]
     done = subprocess.run(
-        [sys.executable, "-c", KILLED, *arguments, "7"], capture_output=True, text=True, cwd=ROOT, timeout=120
+        [sys.executable, "-c", KILLED, *arguments, "7"], capture_output=True, text=True, cwd=ROOT, timeout=300
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("fine")

@@ -99,7 +99,7 @@ def test_a_killed_trial_goes_on_bit_for_bit(tmp_path: Path) -> None:
         trial = Trial(Path({str(folder)!r}), epochs={EPOCHS}, stop_requested=stop_requested)
         trial.fit(make_task(), make_settings(schedule="linear", checkpoint_every=2))
     """
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], timeout=60)
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], timeout=300)
     assert done.returncode == -signal.SIGKILL
     task, trial = make_task(), Trial(folder, epochs=EPOCHS, resume=True)
     trial.fit(task, settings)

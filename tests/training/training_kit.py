@@ -48,6 +48,24 @@ def make_settings(**changes: Any) -> TrainerSettings:
     return TrainerSettings(**{"lr": 0.01, "batch_size": 8, "threads": 1, **changes})
 
 
+class Clock:
+    """The clock by which trials count their time, where the fixture ``clock`` is used: it stands still by itself."""
+
+    now_s = 0.0
+
+
+class Slow(nn.Linear):
+    """A model that needs a second for a batch while training."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__(4, 1)
+        self.clock = clock
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.clock.now_s += self.training
+        return super().forward(x)
+
+
 class Trial:
     """One trial in ``folder``; ``points`` holds what it reported."""
 
