@@ -163,7 +163,9 @@ def unbroken(folder: Path) -> list[tuple[Any, ...]]:
 
 
 @pytest.mark.parametrize(
-    "storage_url", ["sqlite", "postgresql", pytest.param("mysql", marks=pytest.mark.slow)], indirect=True
+    "storage_url",
+    ["sqlite", *(pytest.param(name, marks=pytest.mark.slow) for name in ("postgresql", "mysql"))],
+    indirect=True,
 )
 def test_kills_of_the_driver_lose_and_double_nothing(tmp_path: Path, storage_url: str) -> None:
     write(tmp_path, **FIELDS)

@@ -83,6 +83,7 @@ def test_a_trial_that_does_not_repeat_itself_says_where_it_first_differs(tmp_pat
     assert (found["same"], found["rerun"], found["first_difference"]["step"]) == (False, 1, 2)
 
 
+@pytest.mark.slow
 def test_a_training_trial_comes_out_the_same_and_its_timings_are_left_out(tmp_path: Path, sqlite_url: str) -> None:
     launch(
         tmp_path, sqlite_url, objective="tests.run_objectives:Line", data=None,

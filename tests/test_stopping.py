@@ -54,6 +54,11 @@ def test_a_drained_launch_ends_what_runs_starts_nothing_more_and_says_why(
     assert rows(storage_url, "SELECT count(*) FROM hpo_leases") == [(0,)]
 
 
+@pytest.mark.parametrize(
+    "storage_url",
+    ["sqlite", *(pytest.param(name, marks=pytest.mark.slow) for name in ("postgresql", "mysql"))],
+    indirect=True,
+)
 def test_now_stops_a_trial_at_its_next_step_and_the_study_goes_on_as_if_it_never_stopped(
     tmp_path: Path, storage_url: str
 ) -> None:

@@ -195,6 +195,7 @@ def test_a_length_that_tracing_fixed_is_found_and_onnx_leaves_it_open(tmp_path: 
     assert "output 'output' at batch 3, steps 3, index" in str(found.reason)
 
 
+@pytest.mark.slow
 def test_int8_makes_the_file_a_quarter_and_leaves_convolutions_alone(tmp_path: Path) -> None:
     subject, *_ = subject_of(quality())
     sizes = {}

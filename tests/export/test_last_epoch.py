@@ -27,7 +27,8 @@ STUDY = {
 }
 
 
-@pytest.mark.parametrize(("report", "epoch"), [pytest.param("best", 1, marks=pytest.mark.slow), ("last", 3)])
+@pytest.mark.slow
+@pytest.mark.parametrize(("report", "epoch"), [("best", 1), ("last", 3)])
 def test_the_weights_that_ship_are_of_the_epoch_that_gave_the_value(
     tmp_path: Path, sqlite_url: str, report: str, epoch: int
 ) -> None:

@@ -23,7 +23,7 @@ def side_by_side() -> SideBySide:
     return SideBySide(labelled(groups))
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), pytest.param(390, "dark", marks=pytest.mark.slow)])
 def test_the_comparison_draws_fits_asks_nobody_and_is_for_everybody(
     width: int, scheme: str, opened: Any, barriers: Any, tmp_path: Path
 ) -> None:

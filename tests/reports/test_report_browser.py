@@ -20,7 +20,7 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_report(make_snapshot(2, 24), tmp_path_factory.mktemp("report"))[0]
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), pytest.param(390, "dark", marks=pytest.mark.slow)])
 def test_the_page_draws_fits_asks_nobody_and_is_for_everybody(
     width: int, scheme: str, opened: Any, barriers: Any, index: Path
 ) -> None:

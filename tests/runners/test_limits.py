@@ -151,7 +151,7 @@ def quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 WAYS = [
     ("inline", "asleep"),
     pytest.param("ray", "asleep", marks=pytest.mark.slow),
-    ("ray", "with the lock held"),
+    pytest.param("ray", "with the lock held", marks=pytest.mark.slow),
 ]
 
 

@@ -118,7 +118,9 @@ def test_what_is_told_before_a_stop_is_kept(tmp_path: Path, sqlite_url: str) -> 
     assert "recovery" in [event.kind for event in found.events]
 
 
-@pytest.mark.parametrize("verb", ["start", "add_point", "finish"])
+@pytest.mark.parametrize(
+    "verb", ["add_point", *(pytest.param(verb, marks=pytest.mark.slow) for verb in ("start", "finish"))]
+)
 def test_a_database_that_fails_ends_the_launch_and_no_trial_is_blamed(
     tmp_path: Path, sqlite_url: str, runner: str, verb: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

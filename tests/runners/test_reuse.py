@@ -42,6 +42,7 @@ class Growing(TrainingObjective):
 """
 
 
+@pytest.mark.parametrize("runner", ["inline", pytest.param("ray", marks=pytest.mark.slow)], indirect=True)
 def test_a_large_trial_leaves_nothing_behind_for_a_small_one(tmp_path: Path, sqlite_url: str, runner: str) -> None:
     (tmp_path / f"growing_{runner}.py").write_text(LARGE_THEN_SMALL)
     fields: dict[str, Any] = {

@@ -43,7 +43,7 @@ def by_inline(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Any, ...]]
     return facts(launch(folder, f"sqlite:///{folder / 'x.db'}", runner="inline", **DETERMINISTIC))
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_inline_and_ray_agree_bit_for_bit(
     tmp_path: Path, sqlite_url: str, by_inline: list[tuple[Any, ...]], workers: int
 ) -> None:
@@ -135,6 +135,7 @@ def test_a_trial_that_always_kills_its_worker_fails_in_the_end(tmp_path: Path, s
     assert "lost its worker 3 times" in trials[1].reason.message  # type: ignore[union-attr]
 
 
+@pytest.mark.slow
 def test_a_slow_cleanup_of_a_stopped_trial_does_not_abort_the_next(tmp_path: Path, sqlite_url: str) -> None:
     """With reused actors Ray, by default, gives a stopped trial two seconds and then fails its successor."""
     (tmp_path / "slowly.py").write_text(
@@ -278,6 +279,7 @@ def test_workers_that_never_start_end_the_launch_with_what_to_look_at() -> None:
             wait_for(workers)
 
 
+@pytest.mark.slow
 def test_a_report_that_cannot_travel_fails_its_trial_alone(tmp_path: Path, sqlite_url: str) -> None:
     (tmp_path / "locked.py").write_text(
         "import threading\n"

@@ -92,6 +92,9 @@ with Database(url, create=True) as database:
 """
 
 
+@pytest.mark.parametrize(
+    "storage_url", ["sqlite", "postgresql", pytest.param("mysql", marks=pytest.mark.slow)], indirect=True
+)
 def test_of_several_first_launches_one_wins_and_the_others_say_so(storage_url: str, tmp_path: Path) -> None:
     folder = tmp_path / "signals"
     folder.mkdir()

@@ -130,6 +130,9 @@ def test_what_optuna_made_reads_the_same_to_optuna_afterwards(
     assert not imported.left_out
 
 
+@pytest.mark.parametrize(
+    "storage_url", ["sqlite", "postgresql", pytest.param("mysql", marks=pytest.mark.slow)], indirect=True
+)
 @pytest.mark.parametrize("goals", [pytest.param(1, marks=pytest.mark.slow), 3])
 @pytest.mark.parametrize("to", ["optuna", "jsonl", "csv"])
 def test_a_trip_out_and_back_changes_no_trial(storage_url: str, tmp_path: Path, to: Any, goals: int) -> None:

@@ -26,7 +26,7 @@ from tests.studies import rows, write
 DONE = StopReason(StopKind.FINISHED, "ran all 3 epochs")
 
 
-@pytest.fixture(params=["postgresql", "mysql"])
+@pytest.fixture(params=["postgresql", pytest.param("mysql", marks=pytest.mark.slow)])
 def server(request: pytest.FixtureRequest) -> Iterator[Server]:
     """A server of the test's own, which it may kill."""
     server = SERVERS[request.param]()

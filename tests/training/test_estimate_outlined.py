@@ -125,9 +125,12 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "checkpointed": {"gradient_checkpointing": True},
     "all": {"optimizer": "adamw8bit", "precision": "bf16", "gradient_checkpointing": True, "accumulation": 2},
 }
+OFTEN = ("plain", "bf16", "all")  # the others only in the slow matrix
 
 
-@pytest.mark.parametrize("option", OPTIONS)
+@pytest.mark.parametrize(
+    "option", [pytest.param(name, marks=() if name in OFTEN else pytest.mark.slow) for name in OPTIONS]
+)
 @pytest.mark.parametrize(
     "make", [tiny, language, *(pytest.param(large, marks=pytest.mark.slow) for large in (between, small))]
 )
@@ -212,6 +215,7 @@ def test_without_a_sample_what_is_kept_is_counted() -> None:
 # What would do
 
 
+@pytest.mark.slow
 def test_each_way_out_comes_with_its_figure() -> None:
     outline, given = two(blocks=True), settings()
     found = ways_out(outline, given, CPU, 10.0, DryRuns(outline))
@@ -230,7 +234,8 @@ def test_each_way_out_comes_with_its_figure() -> None:
     assert found.host_mb * MB == 1_010_000 * 16
 
 
-@pytest.mark.parametrize("available", [pytest.param(24.0, marks=pytest.mark.slow), 40.0])
+@pytest.mark.slow
+@pytest.mark.parametrize("available", [24.0, 40.0])
 def test_the_number_of_devices_is_the_smallest_that_holds_it(available: float) -> None:
     outline, given = two(blocks=True), settings()
     devices = ways_out(outline, given, CPU, available, DryRuns(outline)).devices
@@ -244,6 +249,7 @@ def test_the_number_of_devices_is_the_smallest_that_holds_it(available: float) -
     assert devices == 2 or total_mb(devices - 1) > available
 
 
+@pytest.mark.slow
 def test_no_number_of_devices_holds_what_must_be_together() -> None:
     outline = two()  # without blocks the whole model is put together at a time
     assert ways_out(outline, settings(), CPU, 7.0, DryRuns(outline)).devices is None
