@@ -25,6 +25,7 @@ def test_the_readme_shows_the_example_whole() -> None:
     assert block("yaml", "my_digits:Digits") == (ROOT / "examples/my-digits.yaml").read_text()
 
 
+@pytest.mark.slow
 def test_ones_own_model_goes_from_study_to_verified_bundle(tmp_path: Path, sqlite_url: str) -> None:
     (tmp_path / "my_digits.py").write_text(block("python", "class Digits"))
     study = block("yaml", "my_digits:Digits").replace("trials: 20, epochs: 15", "trials: 4, epochs: 6")

@@ -106,6 +106,7 @@ def test_what_python_has_and_yaml_has_not_is_written_in_words_of_a_study_file() 
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_with_what_was_reported_and_the_same_launch_goes_on(tmp_path: Path) -> None:
     """With an objective of the script's own, which runs in its process."""
     code = (

@@ -266,6 +266,7 @@ def memory(outline: Outline, extent: Extent, **given: Any) -> Finding:
     return found
 
 
+@pytest.mark.slow
 def test_a_gpu_that_is_not_here_is_reckoned_with() -> None:
     extent = Extent(epochs=1, device_mb=25.0)
     found = memory(two(blocks=True), extent, precision="auto", batch_size=5000)

@@ -151,6 +151,7 @@ def test_recovering_can_be_switched_off(tmp_path: Path) -> None:
         Trial(tmp_path).fit(make_task(model=Crowded(4)), make_settings(max_recoveries=0))
 
 
+@pytest.mark.slow
 def test_what_was_reported_after_the_checkpoint_is_taken_back(tmp_path: Path) -> None:
     model, settings = explosive(1.6, checkpoint_every=50)
     trial = Trial(tmp_path, epochs=400, report="last")
