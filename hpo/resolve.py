@@ -6,6 +6,7 @@ Whatever is wrong is found here, before anything has been written.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -29,8 +30,10 @@ from hpo.training.team.launching import refusal
 from hpo.trial import Direction, Goal, Metric
 from objectives import registry
 from objectives.adopted import AnyMetric
-from objectives.base import Objective, TrainingObjective
+from objectives.base import Objective, TrainingObjective, facts_of
 from search_spaces import Choice, SearchSpace, presets
+
+_NO_TEXT = re.compile("[\0\ud800-\udfff]")
 
 
 def resolve(spec: StudySpec, source: str = "study file", import_from: str | None = None) -> Plan:
@@ -41,7 +44,7 @@ def resolve(spec: StudySpec, source: str = "study file", import_from: str | None
     """
     try:
         tracking.check(spec.tracking)
-        _check_secrets(spec)
+        _check_texts(spec)
         plan = _plan(spec, import_from)
         check_search(search_settings(plan))
         _check_enqueued(plan)
@@ -52,14 +55,21 @@ def resolve(spec: StudySpec, source: str = "study file", import_from: str | None
     return plan
 
 
-def _check_secrets(spec: StudySpec) -> None:
-    """The study file is kept with the study, word for word, and shown."""
+def _check_texts(spec: StudySpec) -> None:
+    """The study file is kept with the study, word for word, and shown; and no path or database takes a NUL."""
     for field, value in spec:
-        if field != "warm_start" and any(map(masking.holds_secret, _texts(value))):
+        texts = list(_texts(value))
+        if field != "warm_start" and any(map(masking.holds_secret, texts)):
             raise StudyFileError(
                 f"{field}: a URL in it has a password or key, which would be kept with the study. Put the URL into an "
                 "environment variable, and have it read from there."
             )
+        for text in texts:
+            if _NO_TEXT.search(text):
+                raise StudyFileError(
+                    f"{field}: {text!r} has a character that no path or database takes (NUL, or half of a pair). "
+                    "Remove it."
+                )
 
 
 def _texts(value: Any, inside: frozenset[int] = frozenset()) -> Iterator[str]:
@@ -102,7 +112,7 @@ def _plan(spec: StudySpec, import_from: str | None) -> Plan:
     runners.find_name(spec.runner)
     objective = registry.find(spec.objective, import_from)
     data = {**objective.default_data, **(spec.data or {})}
-    facts = objective.check_data(data)
+    facts = facts_of(objective, data)
     metrics = objective.metrics_for(data)
     goals = _goals(spec, objective, metrics)
     space = _space(spec, objective, data)

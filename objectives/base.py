@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from hpo.errors import ExportFailed, UnknownName, UserError
+from hpo.errors import DataError, ExportFailed, UnknownName, UserError
 from hpo.training.health import Rule
 from hpo.trial import Direction, Job, Metric, Metrics, Outcome, Params, TrialContext
 from search_spaces import SearchSpace
@@ -147,6 +147,19 @@ class Objective(ABC):
         ``TrialStopped`` must pass through; any other exception makes the trial FAIL with
         the exception as its reason.
         """
+
+
+def facts_of(objective: Objective, data: Mapping[str, Any]) -> DataFacts:
+    """``check_data``, with a message for every path at which one may not even look.
+
+    Raises:
+        DataError: as ``check_data``, or the system refuses a path (no right to it, too long a name).
+    """
+    try:
+        return objective.check_data(data)
+    except OSError as error:
+        where = error.filename or data.get("path", "the data")
+        raise DataError(f"{where}: {error.strerror or error}. Give a path that can be read.") from error
 
 
 # What the shared trainer itself reports for every task.

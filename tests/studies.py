@@ -11,6 +11,7 @@ from sqlalchemy import create_engine, text
 from hpo import service
 from hpo.interrupt import Interrupt
 from hpo.trial import Point
+from objectives.base import TRAINER_METRICS
 
 BRANIN: dict[str, Any] = {
     "name": "branin",
@@ -66,3 +67,9 @@ def rows(url: str, query: str) -> list[tuple[Any, ...]]:
         found = [tuple(row) for row in connection.execute(text(query))]
     engine.dispose()
     return found
+
+
+def without_timings(metrics: str) -> dict[str, Any]:
+    """A step's metrics as they stand in the database, without the trainer's that go by the clock."""
+    clocked = {name for name, facts in TRAINER_METRICS.items() if facts.timing}
+    return {name: value for name, value in json.loads(metrics).items() if name not in clocked}

@@ -69,6 +69,8 @@ FIELDS: list[tuple[str, Any, str]] = [
     ("objective", "json:Thing", "Unknown objective or function in json 'Thing'"),
     ("objective", "json:JSONDecoder", "must be an objectives.base.Objective"),
     ("data", {"function": "zdt9"}, "Unknown function 'zdt9'"),
+    ("data", {"function": "zdt1\0"}, "data: 'zdt1.x00' has a character that no path"),
+    ("data", {"function": "zdt1\ud800"}, "data: 'zdt1.ud800' has a character that no path"),
     ("data", {"functoin": "zdt1"}, "Unknown field 'functoin'.*Did you mean 'function'"),
     ("data", {"function": "zdt1", "noise": -1}, "noise must be a number of 0 or more; got -1"),
     ("data", {"function": "branin", "dims": 5}, "branin has exactly 2 dimensions; got 5"),

@@ -30,7 +30,7 @@ from tests.processes import (
     wait_for_words,
     wait_until,
 )
-from tests.studies import rows, write
+from tests.studies import rows, without_timings, write
 
 FIELDS: dict[str, Any] = {
     "data": {"function": "zdt1", "dims": 4, "epoch_s": 0.01, "jitter": 0.5},
@@ -84,14 +84,10 @@ def check_invariants(url: str) -> int:
     return len(ours)
 
 
-def acknowledged(url: str) -> dict[tuple[int, int], str]:
+def acknowledged(url: str) -> dict[tuple[int, int], dict[str, Any]]:
     """What the study knows of each step, without what goes by the clock."""
     found = rows(url, "SELECT t.number, p.step, p.metrics FROM hpo_points p JOIN hpo_trials t ON t.id = p.trial")
-    return {(n, step): _repeatable(metrics) for n, step, metrics in found}
-
-
-def _repeatable(metrics: str) -> str:
-    return json.dumps({k: v for k, v in json.loads(metrics).items() if not k.startswith("epoch_")})
+    return {(n, step): without_timings(metrics) for n, step, metrics in found}
 
 
 def finished(url: str) -> dict[int, tuple[Any, ...]]:
@@ -103,7 +99,7 @@ class Memory:
     """What was acknowledged before a kill; none of it may change by a later launch."""
 
     def __init__(self) -> None:
-        self.points: dict[tuple[int, int], str] = {}
+        self.points: dict[tuple[int, int], dict[str, Any]] = {}
         self.ended: dict[int, tuple[Any, ...]] = {}
 
     def compare(self, url: str) -> None:

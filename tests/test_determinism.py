@@ -30,7 +30,7 @@ from hpo.trial import Job, Outcome, Point, StopKind, StopReason, TrialRecord
 from objectives.analytic.functions import FUNCTIONS
 from storage.database import Database
 from storage.studies import Studies
-from tests.studies import launch, rows, write
+from tests.studies import launch, rows, without_timings, write
 
 EPOCHS, CONCURRENCY = 6, 4
 TRIALS = {"gp": 12}  # fitting a Gaussian process takes half a second
@@ -214,10 +214,7 @@ def test_ray_comes_to_what_inline_comes_to(tmp_path: Path, workers: tuple[int, .
 
 def _without_timings(found: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
     """Curves without what the clock decides, which is beside the goals."""
-    return [
-        row if len(row) > 3 else (*row[:2], {k: v for k, v in json.loads(row[2]).items() if not k.startswith("epoch_")})
-        for row in found
-    ]
+    return [row if len(row) > 3 else (*row[:2], without_timings(row[2])) for row in found]
 
 
 @pytest.mark.parametrize(

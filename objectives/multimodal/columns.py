@@ -91,7 +91,7 @@ def read_cubes(path: Path) -> np.ndarray:
         DataError: no such file, not NumPy's, or of another shape or type.
     """
     try:
-        cubes = np.load(path, mmap_mode="r", allow_pickle=False)
+        cubes = np.lib.format.open_memmap(path, mode="r")
     except OSError as error:
         raise DataError(f"{path}: {error.strerror or error}. The table names rows of it.") from error
     except (ValueError, EOFError) as error:

@@ -267,6 +267,15 @@ def test_pickled_cubes_are_not_run(tmp_path: Path) -> None:
         OBJECTIVE().check_data(given)
 
 
+@pytest.mark.parametrize("size", [None, 100])
+def test_an_archive_of_cubes_is_no_file_of_cubes(tmp_path: Path, size: int | None) -> None:
+    given = folder(tmp_path / "a", table())
+    np.savez(tmp_path / "cubes.npz", cubes=cubes())
+    (tmp_path / "a" / CUBES).write_bytes((tmp_path / "cubes.npz").read_bytes()[:size])
+    with pytest.raises(DataError, match="cubes.npy cannot be read as a NumPy file"):
+        OBJECTIVE().check_data(given)
+
+
 @pytest.mark.parametrize(
     ("fields", "said"),
     [

@@ -25,7 +25,7 @@ from hpo.training.settings import WARM_UPS, TrainerSettings
 from hpo.training.task import Task
 from hpo.training.trainer import Trainer
 from hpo.trial import GO_ON, Goal, Job, Point, TrialContext
-from objectives.base import TRAINER_METRICS, TrainingObjective
+from objectives.base import TRAINER_METRICS, TrainingObjective, facts_of
 from objectives.prediction import Preparation, Rows
 
 EXTENT = Extent(epochs=1, trials=1)
@@ -112,11 +112,12 @@ def test_a_field_that_the_data_does_not_have_is_refused_by_name(case: Case) -> N
         case.objective.check_data({**case.data, "colour": "red"})
 
 
-def test_a_missing_file_is_one_clear_error_that_names_it(case: Case, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["nothing-here", "nothing-here" * 30])
+def test_a_path_where_nothing_can_be_is_one_clear_error_that_names_it(case: Case, tmp_path: Path, name: str) -> None:
     if "path" not in case.objective.default_data:
         pytest.skip("reads no file")
     with pytest.raises(DataError, match="nothing-here"):
-        case.objective.check_data({**case.data, "path": str(tmp_path / "nothing-here")})
+        facts_of(case.objective, {**case.data, "path": str(tmp_path / name)})
 
 
 def test_an_option_that_the_maker_does_not_have_is_refused_by_name(case: Case, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from hpo.spec import StudySpec
 from hpo.training.settings import TrainerSettings
 from hpo.trial import Goal, Job
 from objectives import registry
-from objectives.base import TrainingObjective
+from objectives.base import TrainingObjective, facts_of
 from storage.records import RETRAIN
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class TestSet:
             raise UserError(f"{manifest.objective} has no test set that could be built again")
         spec = StudySpec.parse((bundle.folder / CONFIG).read_text("utf-8"), CONFIG)
         data = {**objective.default_data, **(spec.data or {})}
-        known, now = manifest.origin.get("data_fingerprint"), objective.check_data(data).fingerprint
+        known, now = manifest.origin.get("data_fingerprint"), facts_of(objective, data).fingerprint
         if known != now:
             raise UserError(f"the data is no longer what it was (fingerprint {now[:12]}, was {str(known)[:12]})")
         seed = int(manifest.origin.get("data_seed", spec.seed))
