@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -78,15 +78,16 @@ def create(studies: Studies, plan: Plan, text: str, runs: Path, imported: Portab
     parts = registry.find(plan.spec.objective, plan.import_from).split_ids(plan.data, plan.spec.seed)
     folder = (runs / plan.name).resolve()
     _make_folder(folder)
+    events = [] if warm is None else [earlier.event(plan, warm)]
     study = studies.create(
         record, identity=plan.identity(), space=plan.space, folder=str(folder), import_from=plan.import_from,
-        imported=imported, events=() if warm is None else (earlier.event(plan, warm),),
+        imported=imported, events=[*events, *_split(plan, parts), *_notes(plan)],
     )  # fmt: skip
     if warm is not None and plan.spec.warm_start is not None:
         say(f"hpo: Warm start from study {plan.spec.warm_start.study!r}: {warm}.")
+    for told in _notes(plan):
+        say(f"hpo: {told.message}")
     (folder / MARKER).write_text(record.created_at, encoding="utf-8")
-    _keep_split(studies, study, plan, parts)
-    _keep_notes(studies, study, plan)
     return study
 
 
@@ -131,19 +132,15 @@ def _check_enqueued(plan: Plan, records: Sequence[TrialRecord]) -> None:
             )
 
 
-def _keep_split(studies: Studies, study: StoredStudy, plan: Plan, parts: Mapping[str, Sequence[str]]) -> None:
-    """Remember which records, by part, the study trained, validated and will test on."""
+def _split(plan: Plan, parts: Mapping[str, Sequence[str]]) -> Iterator[Event]:
+    """Which records, by part, the study trains on, validates on and will test on."""
     if parts:
         sizes = ", ".join(f"{len(ids)} {part}" for part, ids in parts.items())
-        kept = {part: list(ids) for part, ids in parts.items()}
-        studies.add_event(study, Event("split", f"data seed {plan.spec.seed}: {sizes}", kept))
+        yield Event("split", f"data seed {plan.spec.seed}: {sizes}", {part: list(ids) for part, ids in parts.items()})
 
 
-def _keep_notes(studies: Studies, study: StoredStudy, plan: Plan) -> None:
-    """Remember what the check of the data found worth telling, and what it left out."""
+def _notes(plan: Plan) -> Iterator[Event]:
+    """What the check of the data found worth telling, and what it left out."""
     facts = plan.data_facts
-    if facts is None or not facts.notes:
-        return
-    told = " ".join(facts.notes)
-    say(f"hpo: {told}")
-    studies.add_event(study, Event("data", told, {"counts": dict(facts.counts), "left_out": dict(facts.left_out)}))
+    if facts is not None and facts.notes:
+        yield Event("data", " ".join(facts.notes), {"counts": dict(facts.counts), "left_out": dict(facts.left_out)})

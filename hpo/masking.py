@@ -1,8 +1,9 @@
-"""Secrets in URLs, wherever they stand in a text: found, and shown as ``***``."""
+"""Texts made safe to show: secrets in URLs become ``***``, and what a terminal would obey becomes U+FFFD."""
 
 from __future__ import annotations
 
 import re
+from unicodedata import category
 
 _URL = re.compile(r"[a-z][a-z0-9+.\-]*://\S+", re.IGNORECASE)
 _PASSWORD = re.compile(r"(://[^/:@]*:)[^@]+@")
@@ -17,3 +18,8 @@ def masked(text: str) -> str:
 def holds_secret(text: str) -> bool:
     """Whether there is a URL with a password or a key in some text."""
     return masked(text) != text
+
+
+def printable(text: str) -> str:
+    """``text`` without what a terminal would obey: notes, tags, ids and bundles may come from anybody."""
+    return "".join(c if c.isprintable() or c in "\n\t" or category(c) == "Zs" else "\ufffd" for c in text)

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from hpo.masking import masked
+from hpo.masking import masked, printable
 
 if TYPE_CHECKING:
     from hpo.interrupt import Interrupt
@@ -129,7 +129,7 @@ def write_new(path: Path, text: str) -> None:
 
 def say(text: str) -> None:
     # Not typer.echo: it keeps the real stderr, and would write into the middle of the live table.
-    print(text, file=sys.stderr, flush=True)
+    print(printable(text), file=sys.stderr, flush=True)
 
 
 def fail(message: str, code: int) -> NoReturn:

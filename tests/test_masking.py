@@ -1,10 +1,10 @@
-"""Secrets in URLs, wherever they stand."""
+"""Texts made safe to show."""
 
 from __future__ import annotations
 
 import pytest
 
-from hpo.masking import holds_secret, masked
+from hpo.masking import holds_secret, masked, printable
 
 TOLD = [
     ("https://me:pw@host/x", "https://me:***@host/x"),
@@ -23,3 +23,16 @@ def test_a_secret_is_found_and_hidden(text: str, told: str) -> None:
 @pytest.mark.parametrize("text", ["", "me@host", "s3://a/b?region=eu", "http://host:8080/x", "no ?key=1", "C:/a@b"])
 def test_what_is_no_secret_stays(text: str) -> None:
     assert masked(text) == text and not holds_secret(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("\x1b[2J gone", "\ufffd[2J gone"),
+        ("a\rb\x7f\x9b1m", "a\ufffdb\ufffd\ufffd1m"),
+        ("right\u202eleft", "right\ufffdleft"),
+        ("two\nlines\tand a\u00a0tab – 字 é", "two\nlines\tand a\u00a0tab – 字 é"),
+    ],
+)
+def test_what_a_terminal_would_obey_is_replaced(text: str, shown: str) -> None:
+    assert printable(text) == shown

@@ -13,7 +13,7 @@ from hpo import printing, service
 from hpo.export.retrain import luck
 from hpo.pareto import ParetoFront
 from hpo.printing import studies as printed
-from hpo.printing.tables import interval_text
+from hpo.printing.tables import interval_text, show
 from hpo.service import Launched
 from hpo.trial import Goal, StopKind, StopReason, TrialRecord, TrialState
 from storage.records import EventRecord, Snapshot, StudyRecord
@@ -143,3 +143,8 @@ def test_on_a_terminal_prose_in_the_last_column_is_wrapped_under_itself(
 def test_a_sentence_counts_one_trial_and_says_failed() -> None:
     assert printed.counted([trial(0, 0.1, state=TrialState.FAIL, values=None)]) == "1 trial: 1 failed"
     assert printed.counted([trial(0, 0.1), trial(1, 0.2)]) == "2 trials: 2 complete"
+
+
+def test_no_cell_of_a_table_commands_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    show([{"model": "ours\x1b[2J\x07", "of": None}])
+    assert "ours\ufffd[2J\ufffd" in capsys.readouterr().out

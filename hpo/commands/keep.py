@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from hpo.commands.options import AsJson, Runs, Storage, StudyName
+from hpo.masking import printable
 from hpo.terminal import DEFAULT_STORAGE, command_line, say
 
 app = typer.Typer()
@@ -64,11 +65,11 @@ def note(
     storage: Storage = DEFAULT_STORAGE,
 ) -> None:
     """Add to the note of a study or a trial, or print it."""
-    from hpo import printing, service
+    from hpo import service
 
     found = service.annotate(storage, name, text, file=file, trial=trial, replace=replace)
     if text is None and file is None:
-        typer.echo(printing.printable(found))
+        typer.echo(printable(found))
 
 
 @app.command()
@@ -80,10 +81,10 @@ def tag(
     storage: Storage = DEFAULT_STORAGE,
 ) -> None:
     """Give tags to a study or a trial, take them away, or print them."""
-    from hpo import printing, service
+    from hpo import service
 
     for word in service.tag(storage, name, words or (), trial=trial, remove=remove):
-        typer.echo(printing.printable(word))
+        typer.echo(printable(word))
 
 
 @app.command("import")
@@ -125,12 +126,13 @@ def export_trials(
         str | None, typer.Option("--out", help="A file, or a database URL with --to optuna; stdout by default.")
     ] = None,
     new_name: Annotated[str | None, typer.Option("--name", help="The study's name there.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")] = False,
     storage: Storage = DEFAULT_STORAGE,
 ) -> None:
     """Write a study's finished trials for Optuna, as CSV or as JSON lines."""
     from hpo import printing, service
 
-    exported = service.export_trials(storage, name, to=to, out=out, new_name=new_name)
+    exported = service.export_trials(storage, name, to=to, out=out, new_name=new_name, overwrite=overwrite)
     if exported.text is not None:
         typer.echo(exported.text, nl=False)
     for line in printing.exported_lines(exported, out or "stdout"):

@@ -23,7 +23,7 @@ from hpo.printing.running import show_rerun, show_stopping, stop_words
 from hpo.printing.shipping import show_bundle, show_retrained, show_validated, show_verified
 from hpo.printing.simulating import show_comparison, show_preview, typed_pruners
 from hpo.printing.studies import launch_summary, objective_rows, show_choice, show_study, summary_rows
-from hpo.printing.tables import Row, print_json, printable, show
+from hpo.printing.tables import Row, print_json, show
 from hpo.printing.training import show_trained
 from hpo.printing.watching import show_happenings, watch_begun, watch_over
 
@@ -39,7 +39,6 @@ __all__ = [
     "objective_rows",
     "policy",
     "print_json",
-    "printable",
     "run_of",
     "show",
     "show_bundle",

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hpo.evaluation.groups import split_by_group
+from hpo.masking import printable
 from hpo.printing.shipping import gate_rows, short
-from hpo.printing.tables import Row, interval_text, print_json, printable, show
+from hpo.printing.tables import Row, interval_text, print_json, show
 
 if TYPE_CHECKING:
     from hpo.export.bundle import ModelBundle

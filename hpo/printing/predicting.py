@@ -10,7 +10,8 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hpo.printing.tables import print_json, printable, show
+from hpo.masking import printable
+from hpo.printing.tables import print_json, show
 
 if TYPE_CHECKING:
     from hpo.prediction.running import Answer

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from hpo.constraints import broken, least_violated, spoken
+from hpo.masking import printable
 from hpo.printing.launches import cost_fields, study_cost
-from hpo.printing.tables import Row, cell, first_line, params_text, print_json, printable, show
+from hpo.printing.tables import Row, cell, first_line, params_text, print_json, show
 from hpo.reports.facts import newest_runs
 from hpo.reports.warnings import health_warning
 from hpo.reports.wording import count

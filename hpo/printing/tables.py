@@ -11,6 +11,8 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from hpo.masking import printable
+
 Row = dict[str, Any]
 _NARROWEST = 30  # characters in which prose can be read
 
@@ -43,7 +45,7 @@ def cell(value: Any) -> str:
         return "–"
     if isinstance(value, float):
         return f"{value:.6g}"
-    return first_line(str(value))
+    return printable(first_line(str(value)))
 
 
 def interval_text(low: float | None, high: float | None) -> str | None:
@@ -51,11 +53,6 @@ def interval_text(low: float | None, high: float | None) -> str | None:
     if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
         return None
     return f"{low:.4g} to {high:.4g}"
-
-
-def printable(text: str) -> str:
-    """``text`` without what a terminal would obey: notes and tags may come from anybody's browser."""
-    return "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in text)
 
 
 def first_line(text: str) -> str:

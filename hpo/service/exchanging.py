@@ -112,7 +112,7 @@ def import_trials(
 
 
 def export_trials(
-    storage: str, name: str, *, to: Form, out: str | None = None, new_name: str | None = None
+    storage: str, name: str, *, to: Form, out: str | None = None, new_name: str | None = None, overwrite: bool = False
 ) -> Exported:
     """Write a study's finished trials elsewhere.
 
@@ -120,9 +120,10 @@ def export_trials(
         to: ``optuna`` (``out`` is a database URL), ``csv`` or ``jsonl`` (``out`` is a file; without it, the text
             is returned).
         new_name: of the study there.
+        overwrite: replace a file that is there.
 
     Raises:
-        UserError: there is no such study, ``out`` is missing or cannot be written, or a study of
+        UserError: there is no such study, ``out`` is missing, is there already or cannot be written, or a study of
             that name is there.
     """
     with Database(storage) as database:
@@ -149,6 +150,8 @@ def export_trials(
     path = Path(out)
     content = codec.storable(text).encode()
     try:
+        if path.exists() and not overwrite:
+            raise UserError(f"{path} exists; use --overwrite or name another file.")
         durable.write(path, lambda temporary: temporary.write_bytes(content))
     except OSError as error:
         raise UserError(f"Cannot write {path}: {error.strerror}. Give --out another.") from error

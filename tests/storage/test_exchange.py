@@ -151,6 +151,17 @@ def test_a_trip_out_and_back_changes_no_trial(storage_url: str, tmp_path: Path, 
         assert dict(second.space) == dict(first.space)
 
 
+def test_a_file_that_is_there_is_replaced_only_on_request(sqlite_url: str, tmp_path: Path) -> None:
+    helper.launch(tmp_path, sqlite_url)
+    out = tmp_path / "out.jsonl"
+    out.write_text("mine")
+    with pytest.raises(UserError, match="out.jsonl exists; use --overwrite"):
+        service.export_trials(sqlite_url, "branin", to="jsonl", out=str(out))
+    assert out.read_text() == "mine"
+    service.export_trials(sqlite_url, "branin", to="jsonl", out=str(out), overwrite=True)
+    assert len(out.read_text().splitlines()) == 1 + 8
+
+
 def test_a_study_that_ran_here_keeps_the_curves_of_all_its_metrics(sqlite_url: str, tmp_path: Path) -> None:
     helper.launch(tmp_path, sqlite_url, data={"function": "zdt1"}, goals=None, search_space=None,
                   pruner={"name": "median", "startup_trials": 2}, retrain={"confirm": 0})  # fmt: skip
