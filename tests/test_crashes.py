@@ -6,7 +6,6 @@ driver the slow matrix has in all (100; CI takes fewer, so that they fit into it
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import random
@@ -16,6 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from sqlalchemy import create_engine, text
 
@@ -229,30 +229,18 @@ def test_kills_of_driver_and_workers_on_ray_lose_and_double_nothing(tmp_path: Pa
 def kill_inside_ray(process: subprocess.Popen[str], victim: str) -> None:
     """SIGKILL to a process that runs trials, or to the raylet under it."""
     named = {"worker": "ray::Worker", "node": "/raylet"}[victim]
-    deadline, found = time.monotonic() + PATIENCE_S, list[int]()
+    deadline, found = time.monotonic() + PATIENCE_S, list[psutil.Process]()
     while not found and time.monotonic() < deadline:  # a worker bears its name only while a call of it runs
-        family = {pid: command(pid) for pid in descendants(process.pid)}
-        found = [pid for pid, words in family.items() if named in words.split(" ")[0] and "IDLE" not in words]
+        family = {one: command(one) for one in psutil.Process(process.pid).children(recursive=True)}
+        found = [one for one, words in family.items() if named in words.split(" ")[0] and "IDLE" not in words]
     assert found, family
-    os.kill(found[0], signal.SIGKILL)
+    found[0].kill()
 
 
-def descendants(pid: int) -> list[int]:
-    """The processes that a process has started, and those that these have."""
-    parents = {}
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            parents[int(path.parent.name)] = int(path.read_text().rpartition(")")[2].split()[1])
-    found = [pid]
-    for one in found:
-        found += [child for child, parent in parents.items() if parent == one]
-    return found[1:]
-
-
-def command(pid: int) -> str:
+def command(process: psutil.Process) -> str:
     try:
-        return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
-    except OSError:
+        return " ".join(process.cmdline())
+    except psutil.Error:  # it ended meanwhile
         return ""
 
 

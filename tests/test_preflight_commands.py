@@ -20,6 +20,7 @@ from hpo import preflight, service
 from hpo.errors import UserError
 from hpo.interrupt import Interrupt
 from hpo.trial import TrialState
+from tests.processes import PATIENCE_S, is_running
 from tests.studies import rows, write
 
 ROOT = Path(__file__).parent.parent
@@ -154,16 +155,10 @@ def test_a_process_that_is_killed_is_a_failed_check(tmp_path: Path) -> None:
 
 
 def ended(pid: int) -> bool:
-    deadline = time.monotonic() + 300
-    while time.monotonic() < deadline:
-        try:
-            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-        except OSError:
-            return True
-        if state == "Z":
-            return True
+    deadline = time.monotonic() + PATIENCE_S
+    while is_running(pid) and time.monotonic() < deadline:
         time.sleep(0.05)
-    return False
+    return not is_running(pid)
 
 
 class Wanted(Interrupt):
