@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import re
+from pathlib import Path
 from typing import Any, get_args
 
 import pytest
@@ -349,3 +350,13 @@ def test_the_contract_of_an_objective_is_whole() -> None:
 def rows_of_names(text: str) -> set[str]:
     first = [line.strip("|").split("|")[0] for line in text.splitlines() if line.startswith("| `")]
     return {name for cell in first for name in re.findall(r"`(\w+)", cell)}
+
+
+ROOMS = ("hpo", "objectives", "storage", "search_spaces", "tests", "benchmarks", "examples", "docs")
+PAGES = sorted([*ROOT.glob("*.md"), *(page for room in ROOMS for page in (ROOT / room).rglob("*.md"))])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_no_page_names_a_file_that_is_gone(page: Path) -> None:
+    named = re.findall(rf"`((?:{'|'.join(ROOMS)})/[\w/.*-]+)`", page.read_text(encoding="utf-8"))
+    assert [name for name in named if "NAME" not in name and not any(ROOT.glob(name.rstrip("/")))] == []
