@@ -3,10 +3,10 @@
     python benchmarks/rf_grid_vs_search.py [--seeds 3] [--work FOLDER]
 
 Runs ``examples/rf-grid.yaml`` once and ``examples/rf.yaml`` with several seeds, on the same records and
-the same split, one trial after the other. A search ends with the first complete trial whose mean
-error is at most 1.01 times that of the grid's best, or when it has spent a quarter of the grid's epochs;
-all epochs of all its trials count, pruned ones too. Run again in the same folder, it goes on where
-it stopped.
+the same split, one trial after the other, none longer than the grid's. A search ends with the first
+complete trial whose mean error is at most 1.01 times that of the grid's best, or when it has spent a
+quarter of the grid's epochs; all epochs of all its trials count, pruned ones too. Run again in the same
+folder, it goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -30,6 +30,10 @@ from objectives.rf_localization import RfLocalization
 ROOT = Path(__file__).parent.parent
 METRIC, WITHIN, MOST_SHARE = "val_mae_m", 1.01, 0.25
 RECORDS = ("--records", "400", "--seed", "7", "--set", "samples=16000", "--out", "data/rf")
+AS_THE_GRID: dict[str, Any] = {
+    "budget": {"trials": 4, "epochs": 10},
+    "pruner": {"name": "successive_halving", "watch": METRIC, "min_resource": 3, "reduction_factor": 2},
+}
 
 
 class FixedSplit(RfLocalization):
@@ -53,7 +57,7 @@ def main() -> None:
     target = grid.best * WITHIN
     for seed in range(1, options.seeds + 1):
         # Trials that are pruned are short: many fit into the share of epochs that is allowed.
-        changes = {"seed": seed, "name": f"rf-{seed}", "stop": {"target": {METRIC: target}}}
+        changes = {"seed": seed, "name": f"rf-{seed}", "stop": {"target": {METRIC: target}}, **AS_THE_GRID}
         most = int(grid.epochs * MOST_SHARE)
         search = run(work, "rf", changes, most)
         told = f"{search.epochs / grid.epochs:.3f}" if search.best <= target else f"not within {MOST_SHARE}"
