@@ -84,10 +84,10 @@ def check_invariants(url: str) -> int:
     return len(ours)
 
 
-def acknowledged(url: str) -> dict[tuple[int, int], dict[str, Any]]:
+def acknowledged(url: str) -> dict[tuple[int, int], str]:
     """What the study knows of each step, without what goes by the clock."""
     found = rows(url, "SELECT t.number, p.step, p.metrics FROM hpo_points p JOIN hpo_trials t ON t.id = p.trial")
-    return {(n, step): without_timings(metrics) for n, step, metrics in found}
+    return {(n, step): json.dumps(without_timings(metrics)) for n, step, metrics in found}
 
 
 def finished(url: str) -> dict[int, tuple[Any, ...]]:
@@ -99,7 +99,7 @@ class Memory:
     """What was acknowledged before a kill; none of it may change by a later launch."""
 
     def __init__(self) -> None:
-        self.points: dict[tuple[int, int], dict[str, Any]] = {}
+        self.points: dict[tuple[int, int], str] = {}
         self.ended: dict[int, tuple[Any, ...]] = {}
 
     def compare(self, url: str) -> None:

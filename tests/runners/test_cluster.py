@@ -71,7 +71,7 @@ class KillANode:
         for process in on_it:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
-        psutil.wait_procs(on_it)
+        psutil.wait_procs(on_it, timeout=30)  # where nobody takes the dead away they stay as zombies
 
 
 @pytest.mark.slow
