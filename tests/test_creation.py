@@ -8,6 +8,7 @@ import pytest
 
 from hpo import service
 from hpo.errors import StudyChanged, StudyFileError, UserError
+from objectives.analytic import Analytic
 from tests.studies import launch, rows
 
 
@@ -59,3 +60,21 @@ def test_a_wrong_option_leaves_no_study_behind(tmp_path: Path, sqlite_url: str, 
         launch(tmp_path, sqlite_url, **options)
     assert not (tmp_path / "hpo.db").exists()
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_study_is_created_with_its_split_or_not_at_all(
+    tmp_path: Path, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def breaks(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Analytic, "split_ids", lambda self, data, seed: {"train": ["a", "b"], "test": ["c"]})
+        with patch.context() as inner:
+            inner.setattr("storage.studies.write_event", breaks)
+            with pytest.raises(KeyboardInterrupt):
+                launch(tmp_path, sqlite_url)
+        assert rows(sqlite_url, "SELECT count(*) FROM hpo_studies") == [(0,)]
+        launch(tmp_path, sqlite_url)
+    told = rows(sqlite_url, "SELECT message FROM hpo_events WHERE kind = 'split'")
+    assert told == [("data seed 3: 2 train, 1 test",)]
